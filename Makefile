@@ -1,0 +1,102 @@
+# make run       the gateway, with a Mosquitto of its own (CONFIG=file.toml for yours)
+# make test      everything that must hold: style, types, layers, tests
+# make check     the fast part of it: style, types, layers, unit tests
+# make bench     side by side with nginx, HAProxy and bare Mosquitto (ARGS="--rounds 9")
+# make fuzz      every parser against a fuzzer (SECONDS=60 each)
+# make soak      the demonstrations that take minutes: kill -9, big packets, memory
+# make clean     remove what was built
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := pyproject.toml meson.build $(shell find src -name '*.py' -o -name '*.pxd' -o -name meson.build)
+SECONDS ?= 60
+
+.PHONY: help run test check sanitize bench fuzz soak clean
+
+help:
+	@sed -n 's/^# //p' Makefile | head -8
+
+# What a fresh machine lacks is installed through apt where that is allowed, else named with its command.
+.venv/.tools: pyproject.toml tools/need
+	@tools/need gcc:gcc $(PYTHON):python3 pydev:python3-dev venv:python3-venv
+	@echo "tidegate: making .venv and fetching the build's tools ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'meson-python>=0.17' 'meson>=1.3' ninja 'cython>=3.1'
+	@touch $@
+
+.venv/.built: .venv/.tools $(SOURCES)
+	@echo "tidegate: compiling and installing into .venv (a minute the first time) ..."
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pip install --verbose --disable-pip-version-check \
+		--no-build-isolation --config-settings build-dir=build . > .venv/build.log 2>&1 & \
+	pid=$$!; while kill -0 $$pid 2>/dev/null; do printf .; sleep 1; done; echo; \
+	wait $$pid || { grep -E -B2 -A12 'rror' .venv/build.log | tail -n 60; echo "tidegate: the build failed; all of it is in .venv/build.log" >&2; exit 1; }
+	@touch $@
+
+.venv/.dev: .venv/.built
+	@echo "tidegate: fetching what the tests need ..."
+	@$(BIN)/python tools/extras.py dev | xargs -d '\n' $(BIN)/python -m pip install --quiet --disable-pip-version-check
+	@touch $@
+
+node_modules/.installed: package.json
+	@tools/need node:nodejs npm:npm
+	@echo "tidegate: fetching MQTT.js for the tests ..."
+	@npm install --no-audit --no-fund --silent
+	@touch $@
+
+run: .venv/.built
+	@tools/need --soft mosquitto:mosquitto
+	@exec $(BIN)/tidegate serve $(if $(CONFIG),-c $(CONFIG))
+
+check: .venv/.dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/pytest -q -n 2 tests/unit
+
+# The compiled modules once more, with AddressSanitizer and UndefinedBehaviorSanitizer, under the tests of all that
+# reads bytes from the network. Python's own allocator would hide what they look for, hence PYTHONMALLOC.
+SANITIZED := build-sanitized/root$(CURDIR)/.venv/lib
+sanitize: .venv/.dev
+	@echo "tidegate: compiling with sanitizers ..."
+	@export PATH="$(CURDIR)/$(BIN):$$PATH"; \
+	test -e build-sanitized/build.ninja || meson setup build-sanitized --buildtype plain -Dc_args='-O0 -g1' \
+		-Db_sanitize=address,undefined -Db_lundef=false -Dpython.install_env=venv > /dev/null; \
+	ninja -C build-sanitized --quiet; \
+	DESTDIR="$(CURDIR)/build-sanitized/root" meson install -C build-sanitized --quiet > /dev/null
+	@LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+		PYTHONPATH="$$(echo $(SANITIZED)/python*/site-packages)" \
+		$(BIN)/python -m pytest -q -p no:cacheprovider --no-header tests/unit/mqtt tests/unit/engine tests/unit/gateway/test_connection.py \
+		tests/unit/gateway/test_relay.py tests/property
+
+test: .venv/.dev node_modules/.installed
+	@tools/need mosquitto:mosquitto mosquitto_pub:mosquitto-clients
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory sanitize
+	@$(BIN)/pytest -q -n 2 tests
+
+bench: .venv/.dev
+	@tools/need mosquitto:mosquitto haproxy:haproxy nginx:nginx nginx-stream:libnginx-mod-stream
+	@$(BIN)/python -m benchmarks.compare $(ARGS)
+
+fuzz: .venv/.dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'atheris>=2.3'
+	@$(BIN)/python fuzz/fuzz_mqtt.py -max_total_time=$(SECONDS)
+
+soak: .venv/.dev
+	@tools/need mosquitto:mosquitto haproxy:haproxy
+	@$(BIN)/python -m benchmarks.kill
+	@$(BIN)/python -m benchmarks.memory
+	@$(BIN)/python -m benchmarks.big_packets
+
+clean:
+	rm -rf .venv build build-sanitized node_modules

@@ -1,0 +1,14 @@
+"""Measurements of a Tidegate beside what a user would put in its place. README.md has the method.
+
+Scripts, each run as `python -m benchmarks.NAME` in the root of the repository:
+
+- `compare`: CPU, throughput and latency beside direct, nginx and HAProxy; ends with the design's figures.
+- `memory`: user memory per idle connection.
+- `big_packets`: memory while a thousand clients are half-way through a huge PUBLISH.
+- `kill`: what `kill -9` loses (nothing) and doubles (no QoS 2 message).
+- `profile_worker`: where the CPU of a worker goes.
+
+What they stand on, in reading order: `stage` (processes of one run), `wire` (the few packets of a probe),
+`targets` (the broker and all that can stand in front of it), `scenarios`, `figures`, `report`, `machine`,
+`relay_floor`, `sink_broker`, `streams`, and `mqload.c`, the load.
+"""

@@ -1,0 +1,1 @@
+"""Wiring: the only place where the parts meet."""

@@ -1,0 +1,206 @@
+"""`tidegate serve`: the parts put together, started in order and ended in the reverse one."""
+
+import asyncio
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+from rich.console import Console
+
+from .. import __version__
+from ..control.admin import create_app
+from ..control.metrics import create_registry
+from ..control.server import AdminServer
+from ..gateway.listeners import bind, unlink_socket_files
+from ..gateway.mosquitto import EmbeddedBroker
+from ..gateway.mosquitto_binary import find_mosquitto, mosquitto_version
+from ..gateway.probe import probe
+from ..gateway.start_error import StartError
+from ..gateway.state import StateDir
+from ..gateway.supervisor import Supervisor, WorkerFailed
+from ..gateway.worker import Orders
+from ..policy.address import Address
+from ..policy.settings import Settings
+from .logs import configure
+from .panel import Started, show
+
+WORKER = (sys.executable, "-m", "tidegate.app.worker")
+"""The command that starts a worker; the control socket's descriptor is its only argument."""
+MQTT_PORT = 1883
+PROBE_SECONDS = 2.0
+"""How long something on port 1883 has to show that it speaks MQTT, and the gateway that it serves."""
+
+
+class Plan:
+    """Where to listen and what to protect, once what is not configured has been decided."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.listen: tuple[Address, ...] = settings.gateway.listen
+        self.broker: Address | None = settings.gateway.broker
+        self.notes: list[str] = []
+
+    async def find_broker(self, settings: Settings) -> None:
+        """Where nothing says otherwise and a broker has port 1883 already, protect that one, from 1884."""
+        if settings.is_set("gateway.broker") or settings.is_set("gateway.listen"):
+            return
+        there = Address(kind="tcp", host="127.0.0.1", port=MQTT_PORT)
+        if await probe(there, PROBE_SECONDS) is None:
+            self.broker = there
+            self.listen = (replace(there, port=MQTT_PORT + 1),)
+            self.notes.append(f"port {MQTT_PORT} has a broker already: protecting that one, on {MQTT_PORT + 1}")
+
+
+class Running:
+    """What the admin endpoint reads of the gateway."""
+
+    def __init__(self, supervisor: Supervisor, broker: EmbeddedBroker | None) -> None:
+        self._supervisor = supervisor
+        self._broker = broker
+        self.words = supervisor.words
+        self.workers = supervisor.workers
+
+    @property
+    def restarts(self) -> int:
+        """Workers that were started again."""
+        return self._supervisor.restarts
+
+    def processes(self) -> Mapping[str, int]:
+        """The pids of all processes that live now."""
+        processes = {"supervisor": os.getpid(), **self._supervisor.processes()}
+        if self._broker is not None and self._broker.pid is not None:
+            processes["broker"] = self._broker.pid
+        return processes
+
+
+async def serve(settings: Settings) -> None:
+    """Run the gateway until SIGTERM or SIGINT, then drain it.
+
+    StartError when it cannot start, with the place of the setting that is to blame.
+    """
+    configure(settings.log.format, settings.log.level, process="supervisor")
+    log = structlog.get_logger()
+    stop = _signals()
+    _raise_open_files()
+    async with AsyncExitStack() as stack:
+        plan = Plan(settings)
+        await plan.find_broker(settings)
+        for note in plan.notes:
+            log.info(note)
+        state = StateDir(settings.gateway.state_dir)
+        with _set_by(settings, "gateway.state_dir"):
+            state.lock(settings.admin.listen.place)
+        stack.callback(state.unlock)
+
+        bound = []
+        for address in plan.listen:
+            with _set_by(settings, "gateway.listen"):
+                bound.append(bind(address, settings.gateway.workers))
+            stack.callback(unlink_socket_files, [address])
+        listen = tuple(
+            _actual(address, sockets[0].getsockname()) for address, sockets in zip(plan.listen, bound, strict=True)
+        )
+        with _set_by(settings, "admin.listen"):
+            (admin_socket,) = bind(settings.admin.listen, 1)
+        stack.callback(admin_socket.close)
+
+        embedded = None
+        if plan.broker is None:
+            embedded = EmbeddedBroker(settings.gateway.state_dir, log)
+            stack.push_async_callback(embedded.stop)
+            plan.broker = await embedded.start()
+
+        orders = Orders(
+            row=0,
+            counters_fd=-1,
+            listen_fds=[],
+            lock_fd=state.lock_fd,
+            listen=[str(address) for address in listen],
+            broker=str(plan.broker),
+            connect_timeout=settings.gateway.connect_timeout,
+            max_packet=settings.gateway.max_packet,
+            drain_timeout=settings.gateway.drain_timeout,
+            log_format=settings.log.format,
+            log_level=settings.log.level,
+        )
+        supervisor = Supervisor(WORKER, orders, list(zip(*bound, strict=True)), log)
+        stack.push_async_callback(supervisor.stop)
+        try:
+            await supervisor.start()
+        except WorkerFailed as error:
+            raise StartError(str(error), "run `tidegate doctor`") from error
+
+        async def ready() -> str | None:
+            return supervisor.trouble() or await probe(_reachable(listen[0]), PROBE_SECONDS)
+
+        running = Running(supervisor, embedded)
+        admin = AdminServer(create_app(running, create_registry(running), ready, settings.admin.token), admin_socket)
+        await admin.start()
+        stack.push_async_callback(admin.stop)
+
+        log.info("serving", listen=[str(address) for address in listen], broker=str(plan.broker), admin=admin.url)
+        show(
+            Started(
+                version=__version__,
+                listeners=tuple(Path(a.path) if a.kind == "unix" else (a.host, a.port) for a in listen),
+                broker=str(plan.broker)
+                if embedded is None
+                else f"Mosquitto {mosquitto_version(find_mosquitto()) or 'of unknown version'}, embedded",
+                admin=admin.url,
+                notes=tuple(plan.notes),
+            ),
+            Console(stderr=True),
+        )
+        reason = await stop
+        log.info("stopping", reason=reason)
+    log.info("stopped")
+
+
+@contextmanager
+def _set_by(settings: Settings, key: str) -> Iterator[None]:
+    """Tell of an error within where the configuration sets `key`."""
+    try:
+        yield
+    except StartError as error:
+        error.place = settings.place(key)
+        raise
+
+
+def _signals() -> asyncio.Future[str]:
+    """The first SIGTERM or SIGINT; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    stop = loop.create_future()
+
+    def handle(name: str) -> None:
+        if stop.done():
+            os._exit(1)
+        stop.set_result(name)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, handle, number.name)
+    return stop
+
+
+def _raise_open_files() -> None:
+    """Use all of the open-file limit that this process may: workers and broker inherit it, two files a connection."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _actual(address: Address, name: object) -> Address:
+    """The address as it was bound: with the port that the kernel chose where 0 was asked for."""
+    if address.kind == "unix" or not isinstance(name, tuple):
+        return address
+    return replace(address, port=name[1])
+
+
+def _reachable(address: Address) -> Address:
+    """Where this machine reaches a listener that may listen on every address."""
+    if address.kind == "unix":
+        return address
+    return replace(address, host={"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host))

@@ -1,0 +1,67 @@
+"""The commands. Exit codes: 0 success, 1 it could not be done, 2 the configuration or the command line is wrong."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import click
+import uvloop
+from rich.console import Console
+
+from .. import __version__
+from ..app.doctor import as_json, examine, failed, render
+from ..app.serve import serve as run_gateway
+from ..gateway.start_error import StartError
+from ..policy.problems import SettingsError
+from ..policy.settings import Settings, load
+
+_CONFIG = click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The configuration, tidegate.toml. Without it every setting has its default.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tidegate")
+def main() -> None:
+    """Flood protection and rate limiting for Mosquitto and any other MQTT broker."""
+
+
+@main.command()
+@_CONFIG
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="Overrides log.format.")
+def serve(config: Path | None, log_format: str | None) -> None:
+    """Run the gateway; without a configuration, in front of a Mosquitto of its own."""
+    settings = _load(config)
+    if log_format is not None:
+        settings = settings.with_log_format(log_format)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run_gateway(settings))
+    except StartError as error:
+        click.echo(f"{error.place or 'tidegate'}: {error}", err=True)
+        sys.exit(1)
+
+
+@main.command()
+@_CONFIG
+@click.option("--json", "as_object", is_flag=True, help="Print the findings as JSON.")
+def doctor(config: Path | None, as_object: bool) -> None:
+    """Examine this machine: versions, permissions, limits, what is missing and how to mend it."""
+    findings = asyncio.run(examine(_load(config)))
+    if as_object:
+        click.echo(as_json(findings))
+    else:
+        render(findings, Console())
+    sys.exit(1 if failed(findings) else 0)
+
+
+def _load(config: Path | None) -> Settings:
+    try:
+        return load(config)
+    except SettingsError as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)

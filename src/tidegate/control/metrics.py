@@ -1,0 +1,132 @@
+"""The shared counters as Prometheus families.
+
+Every label set is closed: packet types, faults and at most 64 workers; never a client, a user or a topic.
+"""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from .. import __version__
+from ..engine import counters
+from ..mqtt.errors import Fault
+from ..mqtt.reasons import PacketType
+from .processes import ProcessMetrics
+from .source import Source, worker_name
+
+
+def create_registry(source: Source) -> CollectorRegistry:
+    """A registry of its own with everything that the gateway tells about itself; each scrape reads anew."""
+    registry = CollectorRegistry()
+    registry.register(GatewayMetrics(source))
+    registry.register(ProcessMetrics(source))
+    return registry
+
+
+class GatewayMetrics(Collector):
+    """What the workers counted, summed where the worker does not matter."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def collect(self) -> Iterator[Metric]:
+        """All families; the counters of workers that died are in the sums, their gauges are not."""
+        living = self._source.processes()
+        alive = [row for row in range(self._source.workers) if worker_name(row) in living]
+        yield from self._traffic()
+        yield from self._connections(alive)
+        yield from self._losses()
+        yield self._lag()
+        yield _counter(
+            "tidegate_worker_restarts",
+            "Workers that ended by themselves and were replaced.",
+            self._source.restarts,
+        )
+        build = GaugeMetricFamily("tidegate_build_info", "Always 1; tells the version.", labels=["version"])
+        build.add_metric([__version__], 1)
+        yield build
+
+    def _traffic(self) -> Iterator[Metric]:
+        packets = CounterMetricFamily(
+            "tidegate_packets", "MQTT packets read, by sender and type.", labels=["direction", "type"]
+        )
+        size = CounterMetricFamily("tidegate_bytes", "Bytes read, by sender.", labels=["direction"])
+        for direction, first, volume in (
+            ("from_client", counters.PACKETS_FROM_CLIENT, counters.BYTES_FROM_CLIENT),
+            ("from_broker", counters.PACKETS_FROM_BROKER, counters.BYTES_FROM_BROKER),
+        ):
+            for kind in PacketType:
+                packets.add_metric([direction, kind.name.lower()], self._sum(first + kind))
+            size.add_metric([direction], self._sum(volume))
+        yield packets
+        yield size
+
+    def _connections(self, alive: list[int]) -> Iterator[Metric]:
+        connections = GaugeMetricFamily(
+            "tidegate_connections", "Client connections that are open now, by worker.", labels=["worker"]
+        )
+        for row in range(self._source.workers):
+            # What a killed worker left in its gauge are connections that died with it.
+            connections.add_metric([str(row)], self._word(row, counters.CONNECTIONS) if row in alive else 0)
+        yield connections
+        yield _counter("tidegate_connections", "Client connections accepted.", self._sum(counters.CONNECTIONS_TOTAL))
+        up = bool(alive) and all(self._word(row, counters.UPSTREAM_UP) for row in alive)
+        yield GaugeMetricFamily(
+            "tidegate_upstream_up", "1 while every living worker reaches the broker, else 0.", value=int(up)
+        )
+
+    def _losses(self) -> Iterator[Metric]:
+        malformed = CounterMetricFamily(
+            "tidegate_malformed",
+            "Packets that broke the specification and ended their connection, by what was wrong.",
+            labels=["reason"],
+        )
+        for fault in Fault:
+            malformed.add_metric([fault.name.lower()], self._sum(counters.MALFORMED + fault))
+        yield malformed
+        refused = CounterMetricFamily(
+            "tidegate_refused", "Clients that were refused at CONNECT, by reason.", labels=["reason"]
+        )
+        refused.add_metric(["upstream_down"], self._sum(counters.REFUSED_UPSTREAM_DOWN))
+        yield refused
+        timeouts = CounterMetricFamily(
+            "tidegate_timeouts",
+            "Clients closed for silence: no CONNECT in time, or beyond 1.5 times their keepalive.",
+            labels=["kind"],
+        )
+        timeouts.add_metric(["connect"], self._sum(counters.TIMED_OUT_CONNECT))
+        timeouts.add_metric(["keepalive"], self._sum(counters.TIMED_OUT_KEEPALIVE))
+        yield timeouts
+        yield _counter(
+            "tidegate_broker_lost",
+            "Client connections that ended because the broker was gone.",
+            self._sum(counters.BROKER_LOST),
+        )
+
+    def _lag(self) -> Metric:
+        lag = HistogramMetricFamily(
+            "tidegate_loop_lag_seconds", "How late turns of a worker's event loop came.", labels=["worker"]
+        )
+        for row in range(self._source.workers):
+            # The worker goes on counting while we read. The largest first, and none above the one before:
+            # so every scrape is a histogram, and none of its numbers ever falls.
+            ceiling = self._word(row, counters.LAG_COUNT)
+            buckets = [("+Inf", float(ceiling))]
+            for i, bound in reversed(list(enumerate(counters.LAG_BOUNDS))):
+                ceiling = min(ceiling, self._word(row, counters.LAG_BUCKETS + i))
+                buckets.append((str(bound), float(ceiling)))
+            seconds = self._word(row, counters.LAG_MICROSECONDS) / 1e6
+            lag.add_metric([str(row)], buckets[::-1], sum_value=seconds)
+        return lag
+
+    def _word(self, row: int, index: int) -> int:
+        return int(self._source.words[row * counters.ROW_WORDS + index])
+
+    def _sum(self, index: int) -> int:
+        return sum(self._word(row, index) for row in range(self._source.workers))
+
+
+def _counter(name: str, documentation: str, value: int) -> Metric:
+    return CounterMetricFamily(name, documentation, value=value)

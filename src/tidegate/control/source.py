@@ -1,0 +1,35 @@
+"""What the control plane reads of a running gateway."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+
+class Source(Protocol):
+    """The running gateway, as the supervisor knows it; reading it neither blocks nor raises."""
+
+    @property
+    def words(self) -> memoryview:
+        """The block of `tidegate.engine.counters`: one row per worker."""
+
+    @property
+    def workers(self) -> int:
+        """How many workers there should be; their rows are 0 to `workers` - 1."""
+
+    @property
+    def restarts(self) -> int:
+        """Workers that were started again since the supervisor began."""
+
+    def processes(self) -> Mapping[str, int]:
+        """The pids of the processes that live now: `supervisor`, `worker-0`…, `broker` if it is embedded."""
+
+
+def worker_name(row: int) -> str:
+    """The process name of the worker that writes this row."""
+    return f"worker-{row}"
+
+
+def dead_processes(source: Source) -> list[str]:
+    """The names of the processes that should live and do not: none while the gateway is healthy."""
+    living = source.processes()
+    wanted = ["supervisor", *(worker_name(row) for row in range(source.workers))]
+    return [name for name in wanted if name not in living]

@@ -1,0 +1,5 @@
+cdef class Aliases:
+    cdef dict topics
+    cdef Py_ssize_t size
+
+    cpdef bytes resolve(self, int alias, bytes topic)

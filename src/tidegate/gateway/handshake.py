@@ -1,0 +1,72 @@
+"""What CONNECT and CONNACK become on their way through.
+
+The gateway owns what the client is offered: topic aliases end here in both directions, and no packet is larger than
+`max_packet`. All else passes as it came. A packet that needs no change is not written anew.
+"""
+
+from dataclasses import dataclass, replace
+
+from ..mqtt.connack import Connack
+from ..mqtt.connect import Connect
+from ..mqtt.framing import LARGEST_REMAINING
+from ..mqtt.properties import Properties, PropertyId, get, replaced
+from ..mqtt.reasons import ReasonCode
+from .aliases import ALIAS_MAXIMUM
+
+NO_LIMIT = LARGEST_REMAINING + 5
+"""The size of the largest packet that MQTT can frame, in bytes."""
+
+
+def number(properties: Properties, identifier: PropertyId, default: int) -> int:
+    """The value of a numeric property, `default` where it is absent."""
+    value = get(properties, identifier)
+    return value if isinstance(value, int) else default
+
+
+def upstream_connect(connect: Connect, received: bytes) -> bytes:
+    """The CONNECT for the broker: `received`, but without leave to use topic aliases towards the gateway."""
+    if get(connect.properties, PropertyId.TOPIC_ALIAS_MAXIMUM) is None:
+        return received
+    return replace(connect, properties=replaced(connect.properties, PropertyId.TOPIC_ALIAS_MAXIMUM, None)).write()
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a CONNACK of the broker means for the connection, and the bytes that the client gets instead."""
+
+    wire: bytes
+    accepted: bool
+    receive_maximum: int
+    """Unacknowledged QoS 1 and 2 messages that the client may have (section 3.2.2.3.3); 0: not limited (3.x)."""
+    broker_packet: int
+    """The largest packet that the broker takes, in bytes."""
+    keepalive: int | None
+    """Server Keep Alive in seconds; None: the client's own value holds."""
+
+
+def client_connack(connack: Connack, received: bytes, version: int, max_packet: int, client_packet: int) -> Offer:
+    """The offer to the client in place of the broker's; sizes in bytes, `client_packet` is the client's own limit."""
+    if version < 5:
+        return Offer(received, connack.reason == 0, 0, NO_LIMIT, None)
+    properties = connack.properties
+    accepted = connack.reason == ReasonCode.SUCCESS
+    broker_packet = number(properties, PropertyId.MAXIMUM_PACKET_SIZE, NO_LIMIT)
+    wire = received
+    if accepted:
+        offered = replaced(properties, PropertyId.TOPIC_ALIAS_MAXIMUM, ALIAS_MAXIMUM)
+        if max_packet < broker_packet:
+            offered = replaced(offered, PropertyId.MAXIMUM_PACKET_SIZE, max_packet)
+        wire = replace(connack, properties=offered).write(version)
+        if len(wire) > client_packet:
+            # The broker's own words fit its client; ours only narrow them, so without them nothing is promised
+            # that does not hold (section 3.1.2.11.4: never more than the client's Maximum Packet Size).
+            wire = received
+    return Offer(
+        wire,
+        accepted,
+        number(properties, PropertyId.RECEIVE_MAXIMUM, 65535),
+        broker_packet,
+        number(properties, PropertyId.SERVER_KEEP_ALIVE, -1)
+        if get(properties, PropertyId.SERVER_KEEP_ALIVE) is not None
+        else None,
+    )

@@ -1,0 +1,297 @@
+"""The driver of a connection: two transports of the event loop, backpressure both ways, one timer.
+
+What is read goes into `Connection`, what it says goes out. A side that does not take what is written to it stops the
+other side from being read, so neither can make the gateway's memory grow: at most one read of the loop (256 KiB) and
+the transport's high-water mark (64 KiB) wait in each direction. The loop writes, and so learns that a side does not
+take, only after it has read all there is, up to 32 times 256 KiB: after a large read a side is left alone for a turn.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from ..engine.counters import CONNECTIONS, CONNECTIONS_TOTAL, Counters
+from .connection import END, FREE_CLIENT, HOLD_CLIENT, LINGER, OPEN_UPSTREAM, Connection
+
+_OPEN_UPSTREAM = OPEN_UPSTREAM
+_HOLD_CLIENT = HOLD_CLIENT
+_FREE_CLIENT = FREE_CLIENT
+_END = END
+
+LARGE_READ = 65_536
+"""Bytes: after a read of this size or more, the side that it came from is not read again in the same turn."""
+_LARGE_READ = LARGE_READ
+
+# Why a side is not read: each reason goes its own way, reading resumes when none is left.
+_BY_CONNECTION = 1
+_BY_BROKER = 2
+_BY_CLIENT = 4
+_BY_TURN = 8
+
+
+class Host(Protocol):
+    """What a relay needs of the worker that it lives in."""
+
+    counters: Counters
+    max_packet: int
+    connect_timeout: float
+    relays: set["Relay"]
+
+    def open_upstream(self, relay: "Relay") -> None:
+        """Connect to the broker and give its transport to `relay.upstream`; else call `relay.upstream_failed`."""
+
+    def connection_ended(self, relay: "Relay", connection: Connection) -> None:
+        """The connection has reached its last state; it still says what went wrong."""
+
+
+class Relay:
+    """The client's side, and the owner of the connection: an asyncio.Protocol in all but its base class.
+
+    (A compiled class cannot inherit from one that is not.)
+    """
+
+    def __init__(self, host: Host, loop: asyncio.AbstractEventLoop) -> None:
+        self.host = host
+        self.loop = loop
+        self.clock: Callable[[], float] = loop.time
+        self.connection = Connection(host.counters, host.max_packet, host.connect_timeout, self.clock())
+        self.client: asyncio.Transport | None = None
+        self.broker: asyncio.Transport | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.timer_at = 0.0
+        self.client_stopped = 0
+        self.broker_stopped = 0
+        self.ended = False
+
+    # The client's transport
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """A client was accepted."""
+        self.client = transport
+        self.host.relays.add(self)
+        self.host.counters.add(CONNECTIONS_TOTAL, 1)
+        self.host.counters.put(CONNECTIONS, len(self.host.relays))
+        self._plan()
+
+    def data_received(self, data: bytes) -> None:
+        """The client has sent bytes."""
+        self.connection.client_bytes(data, self.clock())
+        if len(data) >= _LARGE_READ:
+            self._stop_client(_BY_TURN)
+            self.loop.call_soon(self._turn_client)
+        self._act()
+
+    def eof_received(self) -> bool:
+        """The client has closed its half: the loop closes the other."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client's socket is closed."""
+        self.client = None
+        self.connection.client_closed()
+        self._act()
+        self._release()
+        self.host.relays.discard(self)
+        self.host.counters.put(CONNECTIONS, len(self.host.relays))
+
+    def pause_writing(self) -> None:
+        """The client does not take what is written to it: neither side is read until it does."""
+        self._stop_broker(_BY_CLIENT)
+        self._stop_client(_BY_CLIENT)
+
+    def resume_writing(self) -> None:
+        """The client takes bytes again."""
+        self._free_broker(_BY_CLIENT)
+        self._free_client(_BY_CLIENT)
+
+    # The broker's transport, by way of Upstream
+
+    def broker_made(self, transport: asyncio.Transport) -> None:
+        """The upstream is open."""
+        self.broker = transport
+        if self.ended:  # the client was faster to leave than the broker to accept
+            transport.abort()
+            return
+        self.connection.upstream_opened(self.clock())
+        self._act()
+
+    def broker_failed(self) -> None:
+        """The upstream could not be opened."""
+        self.connection.upstream_failed()
+        self._act()
+
+    def broker_received(self, data: bytes) -> None:
+        """The broker has sent bytes."""
+        self.connection.broker_bytes(data, self.clock())
+        if len(data) >= _LARGE_READ:
+            self._stop_broker(_BY_TURN)
+            self.loop.call_soon(self._turn_broker)
+        self._act()
+
+    def broker_lost(self, lost: bool) -> None:
+        """The upstream is closed; `lost` when by an error."""
+        self.broker = None
+        self.connection.broker_closed(lost)
+        self._act()
+        self._release()
+
+    def stop_for_broker(self) -> None:
+        """The broker does not take what is written to it: the client is not read."""
+        self._stop_client(_BY_BROKER)
+
+    def free_for_broker(self) -> None:
+        """The broker takes bytes again."""
+        self._free_client(_BY_BROKER)
+
+    def shut_down(self) -> None:
+        """End this connection because the gateway is ending."""
+        self.connection.shut_down()
+        self._act()
+
+    # What the connection says
+
+    def _act(self) -> None:
+        connection = self.connection
+        out = connection.to_broker
+        if out:
+            if self.broker is not None:
+                if len(out) == 1:
+                    self.broker.write(out[0])
+                else:
+                    self.broker.write(b"".join(out))
+            out.clear()
+        out = connection.to_client
+        if out:
+            if self.client is not None:
+                if len(out) == 1:
+                    self.client.write(out[0])
+                else:
+                    self.client.write(b"".join(out))
+            out.clear()
+        if connection.commands:
+            self._command()
+        if connection.wake_at != 0.0 and (self.timer_at == 0.0 or connection.wake_at < self.timer_at):
+            self._plan()
+
+    def _command(self) -> None:
+        commands = self.connection.commands
+        self.connection.commands = 0
+        if commands & _OPEN_UPSTREAM:
+            self.host.open_upstream(self)
+        if commands & _HOLD_CLIENT:
+            self._stop_client(_BY_CONNECTION)
+        if commands & _FREE_CLIENT:
+            self._free_client(_BY_CONNECTION)
+        if commands & _END and not self.ended:
+            self._end()
+
+    def _end(self) -> None:
+        """Close both sides once they have what was written; after LINGER whatever is left is cut off."""
+        self.ended = True
+        self.host.connection_ended(self, self.connection)
+        for transport in (self.broker, self.client):
+            if transport is not None:
+                transport.close()
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = self.loop.call_later(LINGER, self._cut)
+
+    def _release(self) -> None:
+        """Let go of the timer, and with it of this relay, once both sides are closed."""
+        if self.client is None and self.broker is None and self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def _cut(self) -> None:
+        self.timer = None
+        for transport in (self.broker, self.client):
+            if transport is not None:
+                transport.abort()
+
+    # Who is read
+
+    def _stop_client(self, reason: int) -> None:
+        if not self.client_stopped and self.client is not None and not self.client.is_closing():
+            self.client.pause_reading()
+        self.client_stopped |= reason
+        self._excuse()
+
+    def _free_client(self, reason: int) -> None:
+        was = self.client_stopped
+        self.client_stopped &= ~reason
+        self._excuse()
+        if was and not self.client_stopped and self.client is not None and not self.client.is_closing():
+            self.client.resume_reading()
+
+    def _excuse(self) -> None:
+        """A client that does not read, or a broker that does not, excuses the client's silence.
+
+        What the connection itself holds back is bounded by timers of its own, and a turn takes no time.
+        """
+        self.connection.client_stopped = self.client_stopped & (_BY_BROKER | _BY_CLIENT) != 0
+
+    def _stop_broker(self, reason: int) -> None:
+        if not self.broker_stopped and self.broker is not None and not self.broker.is_closing():
+            self.broker.pause_reading()
+        self.broker_stopped |= reason
+
+    def _free_broker(self, reason: int) -> None:
+        was = self.broker_stopped
+        self.broker_stopped &= ~reason
+        if was and not self.broker_stopped and self.broker is not None and not self.broker.is_closing():
+            self.broker.resume_reading()
+
+    def _turn_client(self) -> None:
+        self._free_client(_BY_TURN)
+
+    def _turn_broker(self) -> None:
+        self._free_broker(_BY_TURN)
+
+    # The timer
+
+    def _plan(self) -> None:
+        """Arm the timer for the connection's next wake-up.
+
+        A wake-up that moves later (every packet moves it) leaves the timer as it is: it looks again when it fires.
+        """
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer_at = self.connection.wake_at
+        self.timer = self.loop.call_at(self.timer_at, self._wake)
+
+    def _wake(self) -> None:
+        self.timer = None
+        self.timer_at = 0.0
+        self.connection.tick(self.clock())
+        self._act()
+
+
+class Upstream:
+    """The broker's side of a relay: likewise an asyncio.Protocol."""
+
+    def __init__(self, relay: Relay) -> None:
+        self.relay = relay
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """The broker has accepted."""
+        self.relay.broker_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """The broker has sent bytes."""
+        self.relay.broker_received(data)
+
+    def eof_received(self) -> bool:
+        """The broker has closed its half: the loop closes the other."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The broker's socket is closed."""
+        self.relay.broker_lost(exc is not None)
+
+    def pause_writing(self) -> None:
+        """The broker does not take what is written to it."""
+        self.relay.stop_for_broker()
+
+    def resume_writing(self) -> None:
+        """The broker takes bytes again."""
+        self.relay.free_for_broker()

@@ -1,0 +1,67 @@
+"""The states of a connection, and the table of what moves it from one to the next.
+
+`docs/connection.md` draws this table. `Connection` changes its state through `follow` alone, so an event that the
+table does not foresee is an error in the program and never a silent one.
+"""
+
+from enum import IntEnum
+
+
+class State(IntEnum):
+    """What the gateway waits for."""
+
+    GREETING = 0
+    """The client's CONNECT. Nothing is known and no upstream is open."""
+    OPENING = 1
+    """The broker's CONNACK. AUTH passes both ways, all else that the client sends is held."""
+    OPEN = 2
+    """Packets pass both ways."""
+    LEAVING = 3
+    """The broker's last bytes to a client that said DISCONNECT, or that the broker has refused or dismissed."""
+    CLOSED = 4
+    """Nothing: both sides are being closed."""
+
+
+class Event(IntEnum):
+    """What moves a connection."""
+
+    CONNECT = 0
+    """The client sent a CONNECT that keeps the rules."""
+    ACCEPTED = 1
+    """The broker sent CONNACK 0."""
+    REFUSED = 2
+    """The broker sent CONNACK with a refusal."""
+    CLIENT_LEFT = 3
+    """The client sent DISCONNECT."""
+    BROKER_DISMISSED = 4
+    """The broker sent DISCONNECT (MQTT 5)."""
+    CLIENT_GONE = 5
+    """The client's socket closed."""
+    BROKER_GONE = 6
+    """The upstream closed, or could not be opened."""
+    VIOLATION = 7
+    """The client broke the specification or exceeded what it was offered."""
+    TIMEOUT = 8
+    """Too late: CONNECT, CONNACK, a keepalive, or the end of LEAVING."""
+    SHUTDOWN = 9
+    """The gateway is ending."""
+
+
+_ENDS = (Event.CLIENT_GONE, Event.BROKER_GONE, Event.VIOLATION, Event.TIMEOUT, Event.SHUTDOWN)
+
+TRANSITIONS: dict[tuple[State, Event], State] = {
+    (State.GREETING, Event.CONNECT): State.OPENING,
+    (State.OPENING, Event.ACCEPTED): State.OPEN,
+    (State.OPENING, Event.REFUSED): State.LEAVING,
+    (State.OPENING, Event.BROKER_DISMISSED): State.LEAVING,
+    (State.OPEN, Event.CLIENT_LEFT): State.LEAVING,
+    (State.OPEN, Event.BROKER_DISMISSED): State.LEAVING,
+    (State.LEAVING, Event.BROKER_DISMISSED): State.LEAVING,
+    **{(state, event): State.CLOSED for state in State if state is not State.CLOSED for event in _ENDS},
+}
+"""Next state by state and event; a pair that is absent cannot happen."""
+
+
+def follow(state: State, event: Event) -> State:
+    """The state after `event`; KeyError for a pair that the table does not have."""
+    return TRANSITIONS[state, event]

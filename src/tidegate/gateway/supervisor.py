@@ -1,0 +1,182 @@
+"""The process that owns the listening sockets and the counters, and keeps the workers alive.
+
+It is never in the path of a packet. A worker that dies is replaced; its sockets stay open here, so that clients who
+connect meanwhile wait for the successor instead of being refused.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ..engine.counters import CONNECTIONS, UPSTREAM_UP, Counters, create_block, open_block
+from .health import Log
+from .worker import DRAIN, READY, Orders
+
+FIRST_PAUSE = 0.1
+"""Seconds before a worker that died is replaced; doubled each time that one dies within LIVED."""
+LONGEST_PAUSE = 5.0
+LIVED = 5.0
+"""Seconds after which a worker counts as one that works."""
+START_TIMEOUT = 30.0
+"""Seconds that a worker may take to accept clients: far above any machine's, so it only ends a hang."""
+
+DRAIN_GRACE = 2.0
+"""Seconds beyond `drain_timeout` that a worker has to end."""
+
+
+class WorkerFailed(Exception):
+    """A worker ended, or said nothing, before it accepted its first client."""
+
+
+class _Process:
+    """One worker process and the control socket to it."""
+
+    def __init__(self, command: Sequence[str], orders: Orders) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(
+                [*command, str(theirs.fileno())],
+                pass_fds=(theirs.fileno(), orders.counters_fd, orders.lock_fd, *orders.listen_fds),
+                stdin=subprocess.DEVNULL,
+            )
+        ours.setblocking(False)
+        self.control = ours
+        self.orders = orders
+
+    async def ready(self) -> None:
+        """Send the orders and wait until clients are accepted."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                await loop.sock_sendall(self.control, self.orders.line())
+                if await loop.sock_recv(self.control, len(READY)) == READY:
+                    return
+        except (TimeoutError, OSError) as error:
+            raise WorkerFailed(f"worker {self.orders.row} did not start: {error!r}") from error
+        raise WorkerFailed(f"worker {self.orders.row} ended while it started; its last log lines say why")
+
+    async def ended(self) -> None:
+        """Wait for the process's end: its side of the control socket closes with it."""
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):
+            while await loop.sock_recv(self.control, 64):
+                pass
+        while self.process.poll() is None:
+            await asyncio.sleep(0.01)
+
+    async def drain(self) -> None:
+        with contextlib.suppress(OSError):  # it is ending already
+            await asyncio.get_running_loop().sock_sendall(self.control, DRAIN)
+
+
+class Supervisor:
+    """Starts workers with `command CONTROL_FD`, one per row of `sockets`."""
+
+    def __init__(
+        self, command: Sequence[str], orders: Orders, sockets: Sequence[Sequence[socket.socket]], log: Log
+    ) -> None:
+        """`sockets[n]` are worker n's listening sockets; row, descriptors and counters in `orders` are filled in."""
+        self.workers = len(sockets)
+        self.restarts = 0
+        self._command = command
+        self._log = log
+        self._counters_fd = create_block(self.workers)
+        self.words = open_block(self._counters_fd)
+        self._sockets = sockets
+        self._orders = [
+            replace(orders, row=row, counters_fd=self._counters_fd, listen_fds=[sock.fileno() for sock in own])
+            for row, own in enumerate(sockets)
+        ]
+        self._processes: dict[int, _Process] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Start all workers; returns when each accepts clients. WorkerFailed when one does not."""
+        await asyncio.gather(*(self._spawn(row) for row in range(self.workers)))
+        self._tasks = [asyncio.create_task(self._keep(row)) for row in range(self.workers)]
+
+    async def stop(self) -> None:
+        """Drain all workers, then end those that take longer than they may."""
+        for task in self._tasks:
+            task.cancel()
+        living = list(self._processes.values())
+        await asyncio.gather(*(process.drain() for process in living))
+        ends = [asyncio.ensure_future(process.ended()) for process in living]
+        if ends:
+            await asyncio.wait(ends, timeout=self._orders[0].drain_timeout + DRAIN_GRACE)
+        for process in living:
+            if process.process.poll() is None:
+                self._log.warning("worker did not drain in time", worker=process.orders.row)
+                process.process.kill()
+        if ends:
+            await asyncio.wait(ends)
+        for process in living:
+            process.control.close()
+        for own in self._sockets:
+            for sock in own:
+                sock.close()
+        os.close(self._counters_fd)
+
+    def processes(self) -> Mapping[str, int]:
+        """The living workers: name to process id."""
+        return {
+            f"worker-{row}": process.process.pid
+            for row, process in sorted(self._processes.items())
+            if process.process.poll() is None
+        }
+
+    def trouble(self) -> str | None:
+        """Why a client could not publish now, as far as the workers know; None when it could."""
+        if len(self.processes()) < self.workers:
+            return "a worker is being replaced"
+        if not all(Counters(self.words, row).value(UPSTREAM_UP) for row in range(self.workers)):
+            return "the broker does not answer"
+        return None
+
+    async def _spawn(self, row: int) -> None:
+        process = _Process(self._command, self._orders[row])
+        self._processes[row] = process
+        await process.ready()
+
+    async def _keep(self, row: int) -> None:
+        pause = FIRST_PAUSE
+        loop = asyncio.get_running_loop()
+        while True:
+            process = self._processes[row]
+            began = loop.time()
+            await process.ended()
+            process.control.close()
+            self._reset_gauges(row)
+            if loop.time() - began > LIVED:
+                pause = FIRST_PAUSE
+            self._log.error(
+                "worker died and is being replaced",
+                worker=row,
+                how=_how(process.process.returncode),
+            )
+            self.restarts += 1
+            while True:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+                try:
+                    await self._spawn(row)
+                    break
+                except (WorkerFailed, OSError) as error:
+                    self._log.error("worker could not be replaced", worker=row, reason=str(error))
+                    self._processes[row].process.kill()
+                    await self._processes[row].ended()
+
+    def _reset_gauges(self, row: int) -> None:
+        """A dead worker has no connections and knows no broker; what it counted stays."""
+        counters = Counters(self.words, row)
+        counters.put(CONNECTIONS, 0)
+        counters.put(UPSTREAM_UP, 0)
+
+
+def _how(returncode: int) -> str:
+    return f"killed by {signal.Signals(-returncode).name}" if returncode < 0 else f"exit code {returncode}"

@@ -1,0 +1,143 @@
+"""The tables of tidegate.toml and their keys: the one source of validation and of docs/configuration.md.
+
+A key's default is written as the file would write it. None of these classes is made by hand: `settings.load` does.
+"""
+
+import pathlib
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+
+from .address import Address
+from .problems import Path
+from .units import Duration, Size
+from .values import (
+    MAX_LISTENERS,
+    MAX_WORKERS,
+    TokenFile,
+    read_address_list,
+    read_admin_address,
+    read_broker,
+    read_listener,
+    read_state_dir,
+    read_token_file,
+    read_workers,
+)
+
+PLANNED: dict[Path, str] = {
+    ("limit",): "not enforced yet",
+    ("class",): "not enforced yet",
+    ("alert",): "not enforced yet",
+    ("gateway", "listener"): "not supported yet",
+}
+"""Tables that a later version will know. They are refused: nobody must believe that a limit holds."""
+
+
+def _key(
+    default: object, description: str, example: object, *, kind: str | None = None, absent: str | None = None
+) -> Any:
+    """A key. `kind`: what may be written, where the type does not tell; `absent`: what its absence means."""
+    return Field(
+        default=default,
+        description=description,
+        examples=[example],
+        json_schema_extra={"kind": kind, "absent": absent},
+    )
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", validate_default=True)
+
+
+class GatewayTable(_Table):
+    """Where clients connect, and what is behind."""
+
+    listen: Annotated[
+        tuple[Annotated[Address, PlainValidator(read_listener)], ...], BeforeValidator(read_address_list)
+    ] = _key(
+        ["tcp://127.0.0.1:1883"],
+        "Where clients connect: `tcp://host:port` or `unix:/path`, an IPv6 address in brackets. `0.0.0.0` is every "
+        "IPv4 and `[::]` every IPv6 address of this host; beyond it (other than 127.0.0.0/8, ::1, `localhost` or a "
+        "Unix socket) only with a `broker`, as the embedded Mosquitto asks nobody for a password.",
+        ["tcp://127.0.0.1:1884", "unix:/run/tidegate/mqtt.sock"],
+        kind=f"address, or list of up to {MAX_LISTENERS}",
+    )
+    workers: Annotated[int, PlainValidator(read_workers)] = _key(
+        1,
+        'Processes that serve clients. `"auto"` is one per core.',
+        "auto",
+        kind=f'1 to {MAX_WORKERS}, or `"auto"`',
+    )
+    broker: Annotated[Address | None, PlainValidator(read_broker)] = _key(
+        None,
+        "The broker to protect: `tcp://host:port` or `unix:/path`; for one on this host, its Unix socket costs the "
+        "least.",
+        "unix:/run/mosquitto/mqtt.sock",
+        kind="address",
+        absent="a Mosquitto of our own; with `listen` absent too, a broker on 127.0.0.1:1883 if there is one",
+    )
+    state_dir: Annotated[pathlib.Path, PlainValidator(read_state_dir)] = _key(
+        None,
+        "What must outlive the process: the lock, and the embedded broker's data. One gateway at a time has it.",
+        "/var/lib/tidegate",
+        kind="absolute path",
+        absent="`$STATE_DIRECTORY` (systemd; the first of several), else `tidegate` in `$XDG_STATE_HOME` or "
+        "`~/.local/state`",
+    )
+    connect_timeout: Annotated[float, PlainValidator(Duration("100ms", "10min"))] = _key(
+        "5s", "How long a client may take from its connection to the end of its CONNECT packet.", "10s"
+    )
+    max_packet: Annotated[int, PlainValidator(Size("1KiB", "256MiB"))] = _key(
+        "1MiB",
+        "The largest packet that is taken from a client. A number without a unit is bytes; KiB, MiB, GiB count in "
+        "1024, kB, MB, GB in 1000.",
+        "64KiB",
+    )
+    drain_timeout: Annotated[float, PlainValidator(Duration("0s", "1h"))] = _key(
+        "5s",
+        "How long SIGTERM waits for connections to end in order, so that clients do not all return at once.",
+        "30s",
+    )
+
+
+class AdminTable(_Table):
+    """The endpoint with `/metrics`, `/healthz` and `/readyz`."""
+
+    listen: Annotated[Address, PlainValidator(read_admin_address)] = _key(
+        "127.0.0.1:9883",
+        "Host and port of the admin endpoint. Beyond this host only with a `token_file`.",
+        "0.0.0.0:9883",
+        kind="`host:port`",
+    )
+    token_file: Annotated[TokenFile | None, PlainValidator(read_token_file)] = _key(
+        None,
+        "A file that holds the token which requests from beyond this host must show, as `Authorization: Bearer "
+        "TOKEN`: one word of ASCII. It is read at start.",
+        "/etc/tidegate/admin.token",
+        kind="absolute path",
+        absent="only this host is answered",
+    )
+
+    @property
+    def token(self) -> str | None:
+        """What requests from beyond this host must show; None shuts them out."""
+        return None if self.token_file is None else self.token_file.token
+
+
+class LogTable(_Table):
+    """What is written to standard error."""
+
+    format: Literal["text", "json"] = _key("text", "Lines for people, or an object a line for machines.", "json")
+    level: Literal["debug", "info", "warning", "error"] = _key(
+        "info", "The least important lines that are written.", "debug"
+    )
+
+
+class Tables(BaseModel):
+    """All of tidegate.toml."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    gateway: GatewayTable
+    admin: AdminTable
+    log: LogTable

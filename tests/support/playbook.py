@@ -1,0 +1,106 @@
+"""A conversation with a `Connection`, written as it reads: who says what, and what comes out on either side."""
+
+from tidegate.engine.counters import ROW_WORDS, Counters
+from tidegate.gateway.connection import END, FREE_CLIENT, HOLD_CLIENT, OPEN_UPSTREAM, Connection
+from tidegate.gateway.states import State
+from tidegate.mqtt.connack import Connack
+from tidegate.mqtt.connect import Connect
+from tidegate.mqtt.framing import packet
+from tidegate.mqtt.properties import Properties, write_properties
+
+NAMES = {OPEN_UPSTREAM: "open", HOLD_CLIENT: "hold", FREE_CLIENT: "free", END: "end"}
+
+
+def connect(version: int = 4, keepalive: int = 0, properties: Properties | None = None) -> bytes:
+    return Connect(
+        version=version,
+        bridge=False,
+        clean_start=True,
+        keepalive=keepalive,
+        client_id="c",
+        username=None,
+        password=None,
+        will=None,
+        properties=properties or [],
+    ).write()
+
+
+def connack(version: int = 4, reason: int = 0, properties: Properties | None = None) -> bytes:
+    return Connack(False, reason, properties or []).write(version)
+
+
+def publish(
+    topic: str = "t",
+    payload: bytes = b"x",
+    qos: int = 0,
+    packet_id: int = 1,
+    version: int = 4,
+    properties: Properties | None = None,
+) -> bytes:
+    body = len(topic.encode()).to_bytes(2, "big") + topic.encode()
+    if qos:
+        body += packet_id.to_bytes(2, "big")
+    if version == 5:
+        body += write_properties(properties or [])
+    return packet(0x30 | qos << 1, body + payload)
+
+
+class Playbook:
+    """Drives one connection; time stands still unless `at` moves it."""
+
+    def __init__(self, max_packet: int = 1 << 20, connect_timeout: float = 5.0) -> None:
+        self.counters = Counters(memoryview(bytearray(ROW_WORDS * 8)).cast("Q"), 0)
+        self.now = 0.0
+        self.connection = Connection(self.counters, max_packet, connect_timeout, self.now)
+
+    @classmethod
+    def opened(
+        cls,
+        version: int = 4,
+        keepalive: int = 0,
+        properties: Properties | None = None,
+        offered: Properties | None = None,
+        max_packet: int = 1 << 20,
+    ) -> "Playbook":
+        """A connection that the broker has accepted, its greetings taken."""
+        play = cls(max_packet)
+        play.client(connect(version, keepalive, properties))
+        play.upstream()
+        play.broker(connack(version, 0, offered))
+        play.take()
+        assert play.state is State.OPEN
+        return play
+
+    @property
+    def state(self) -> State:
+        return State(self.connection.state)
+
+    def client(self, *chunks: bytes) -> "Playbook":
+        for chunk in chunks:
+            self.connection.client_bytes(chunk, self.now)
+        return self
+
+    def broker(self, *chunks: bytes) -> "Playbook":
+        for chunk in chunks:
+            self.connection.broker_bytes(chunk, self.now)
+        return self
+
+    def upstream(self) -> "Playbook":
+        self.connection.upstream_opened(self.now)
+        return self
+
+    def at(self, now: float) -> "Playbook":
+        """Move the clock to `now` and let the connection do what is due."""
+        self.now = now
+        self.connection.tick(now)
+        return self
+
+    def take(self) -> tuple[bytes, bytes, list[str]]:
+        """What was written since: to the client, to the broker, and the commands."""
+        connection = self.connection
+        out = b"".join(connection.to_client), b"".join(connection.to_broker)
+        connection.to_client.clear()
+        connection.to_broker.clear()
+        commands = [name for bit, name in NAMES.items() if connection.commands & bit]
+        connection.commands = 0
+        return *out, commands

@@ -1,0 +1,161 @@
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from support.fake_source import FakeSource
+from tidegate import __version__
+from tidegate.control.metrics import create_registry
+from tidegate.engine import counters
+from tidegate.mqtt.errors import Fault
+from tidegate.mqtt.reasons import PacketType
+
+DOCS = Path(__file__).parents[3] / "docs" / "metrics.md"
+
+
+@pytest.fixture
+def source() -> FakeSource:
+    return FakeSource()
+
+
+def value(source: FakeSource, name: str, **labels: str) -> float | None:
+    return create_registry(source).get_sample_value(name, labels)
+
+
+def families(source: FakeSource) -> dict[str, str]:
+    """The families as a scraper sees them, with their HELP."""
+    text = generate_latest(create_registry(source)).decode()
+    return dict(re.findall(r"^# HELP (\S+) (.*)$", text, re.MULTILINE))
+
+
+def test_packets_and_bytes_are_summed_over_workers(source: FakeSource) -> None:
+    source.rows[0].add(counters.PACKETS_FROM_CLIENT + PacketType.PUBLISH, 3)
+    source.rows[1].add(counters.PACKETS_FROM_CLIENT + PacketType.PUBLISH, 4)
+    source.rows[1].add(counters.PACKETS_FROM_BROKER + PacketType.PINGRESP, 1)
+    source.rows[0].add(counters.BYTES_FROM_CLIENT, 100)
+    source.rows[1].add(counters.BYTES_FROM_BROKER, 7)
+    assert value(source, "tidegate_packets_total", direction="from_client", type="publish") == 7
+    assert value(source, "tidegate_packets_total", direction="from_broker", type="pingresp") == 1
+    assert value(source, "tidegate_packets_total", direction="from_broker", type="publish") == 0
+    assert value(source, "tidegate_bytes_total", direction="from_client") == 100
+    assert value(source, "tidegate_bytes_total", direction="from_broker") == 7
+
+
+def test_connections_by_worker_without_those_that_died_with_theirs(source: FakeSource) -> None:
+    for row in source.rows:
+        row.put(counters.CONNECTIONS, 5)
+        row.add(counters.CONNECTIONS_TOTAL, 10)
+    del source.living["worker-1"]
+    assert value(source, "tidegate_connections", worker="0") == 5
+    assert value(source, "tidegate_connections", worker="1") == 0
+    assert value(source, "tidegate_connections_total") == 20
+
+
+@pytest.mark.parametrize(
+    ("up", "dead", "expected"),
+    [
+        ((1, 1), (), 1),
+        ((1, 0), (), 0),
+        ((1, 0), ("worker-1",), 1),
+        ((0, 1), ("worker-1",), 0),
+        ((1, 1), ("worker-0", "worker-1"), 0),
+    ],
+)
+def test_upstream_is_up_when_every_living_worker_says_so(
+    source: FakeSource, up: tuple[int, int], dead: tuple[str, ...], expected: int
+) -> None:
+    for row, says in zip(source.rows, up, strict=True):
+        row.put(counters.UPSTREAM_UP, says)
+    for name in dead:
+        del source.living[name]
+    assert value(source, "tidegate_upstream_up") == expected
+
+
+def test_every_fault_is_a_reason(source: FakeSource) -> None:
+    for fault in Fault:
+        source.rows[1].add(counters.MALFORMED + fault, fault + 1)
+    for fault in Fault:
+        assert value(source, "tidegate_malformed_total", reason=fault.name.lower()) == fault + 1
+
+
+@pytest.mark.parametrize(
+    ("word", "name", "labels"),
+    [
+        (counters.REFUSED_UPSTREAM_DOWN, "tidegate_refused_total", {"reason": "upstream_down"}),
+        (counters.TIMED_OUT_CONNECT, "tidegate_timeouts_total", {"kind": "connect"}),
+        (counters.TIMED_OUT_KEEPALIVE, "tidegate_timeouts_total", {"kind": "keepalive"}),
+        (counters.BROKER_LOST, "tidegate_broker_lost_total", {}),
+    ],
+)
+def test_losses(source: FakeSource, word: int, name: str, labels: dict[str, str]) -> None:
+    source.rows[0].add(word, 2)
+    source.rows[1].add(word, 3)
+    assert value(source, name, **labels) == 5
+
+
+def test_restarts_and_version(source: FakeSource) -> None:
+    source.restarts = 4
+    assert value(source, "tidegate_worker_restarts_total") == 4
+    assert value(source, "tidegate_build_info", version=__version__) == 1
+
+
+def lag_buckets(source: FakeSource, worker: str) -> list[float | None]:
+    bounds = [*map(str, counters.LAG_BOUNDS), "+Inf"]
+    registry = create_registry(source)
+    name = "tidegate_loop_lag_seconds_bucket"
+    return [registry.get_sample_value(name, {"worker": worker, "le": bound}) for bound in bounds]
+
+
+def test_lag_is_a_histogram_per_worker(source: FakeSource) -> None:
+    row = source.rows[1]
+    row.add(counters.LAG_COUNT, 9)
+    row.add(counters.LAG_MICROSECONDS, 2_500_000)
+    for i, count in enumerate((1, 2, 3, 4, 5, 6, 7)):
+        row.add(counters.LAG_BUCKETS + i, count)
+    assert lag_buckets(source, "1") == [1, 2, 3, 4, 5, 6, 7, 9]
+    assert value(source, "tidegate_loop_lag_seconds_sum", worker="1") == 2.5
+    assert value(source, "tidegate_loop_lag_seconds_count", worker="1") == 9
+    assert lag_buckets(source, "0") == [0] * 8
+
+
+def test_lag_stays_a_histogram_while_the_worker_counts(source: FakeSource) -> None:
+    row = source.rows[0]
+    row.add(counters.LAG_COUNT, 3)
+    for i, count in enumerate((1, 4, 3, 4, 4, 4, 4)):
+        row.add(counters.LAG_BUCKETS + i, count)
+    assert lag_buckets(source, "0") == [1, 3, 3, 3, 3, 3, 3, 3]
+
+
+def test_words_hold_the_largest_count(source: FakeSource) -> None:
+    source.rows[0].put(counters.BYTES_FROM_CLIENT, 2**64 - 1)
+    assert value(source, "tidegate_bytes_total", direction="from_client") == 2**64 - 1
+
+
+def test_a_scraper_can_read_it_and_every_family_has_help(source: FakeSource) -> None:
+    text = generate_latest(create_registry(source)).decode()
+    samples = [
+        (sample.name, tuple(sorted(sample.labels.items())))
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    ]
+    assert len(samples) == len(set(samples))
+    assert all(families(source).values())
+    assert text.count("# TYPE ") == text.count("# HELP ") == len(families(source))
+
+
+def test_labels_are_bounded_with_the_most_workers() -> None:
+    text = generate_latest(create_registry(FakeSource(workers=64))).decode()
+    assert len(text.splitlines()) < 1200
+
+
+def test_the_documentation_names_every_family_and_reason_and_no_other(source: FakeSource) -> None:
+    text = DOCS.read_text()
+    rows = re.findall(r"^\| `(tidegate_\w+)` \|(.*)$", text, re.MULTILINE)
+    assert sorted(name for name, _ in rows) == sorted(families(source))
+    for name, row in rows:
+        cells = [cell.strip() for cell in row.strip(" |").split("|")]
+        assert len(cells) == 3, name
+        assert all(cells), name
+    assert all(f"`{fault.name.lower()}`" in text for fault in Fault)

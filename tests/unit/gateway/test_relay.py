@@ -1,0 +1,271 @@
+from collections.abc import Callable
+
+import pytest
+
+from support.playbook import connack, connect, publish
+from tidegate.engine.counters import CONNECTIONS, CONNECTIONS_TOTAL, ROW_WORDS, Counters
+from tidegate.gateway.connection import LINGER, Connection
+from tidegate.gateway.relay import LARGE_READ, Relay, Upstream
+
+
+class Transport:
+    """One side's socket: what was written, and what was asked of it."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.reading = True
+        self.closing = False
+        self.aborted = False
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def pause_reading(self) -> None:
+        assert self.reading, "paused twice"
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.reading, "resumed twice"
+        self.reading = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def close(self) -> None:
+        self.closing = True
+
+    def abort(self) -> None:
+        self.closing = self.aborted = True
+
+    def take(self) -> bytes:
+        written, self.written = self.written, b""
+        return written
+
+
+class Timer:
+    def __init__(self, due: float, call: Callable[[], None]) -> None:
+        self.due = due
+        self.call = call
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Loop:
+    """The event loop's clock and timers; time moves when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timers: list[Timer] = []
+        self.soon: list[Callable[[], None]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, due: float, call: Callable[[], None]) -> Timer:
+        self.timers.append(Timer(due, call))
+        return self.timers[-1]
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        self.soon.append(call)
+
+    def turn(self) -> None:
+        """The end of a turn: what was put off runs."""
+        calls, self.soon = self.soon, []
+        for call in calls:
+            call()
+
+    def call_later(self, delay: float, call: Callable[[], None]) -> Timer:
+        return self.call_at(self.now + delay, call)
+
+    def waiting(self) -> list[Timer]:
+        return [timer for timer in self.timers if not timer.cancelled]
+
+    def move(self, now: float) -> None:
+        while due := [timer for timer in self.waiting() if timer.due <= now]:
+            first = min(due, key=lambda timer: timer.due)
+            self.now = first.due
+            first.cancelled = True
+            first.call()
+        self.now = now
+
+
+class Scene:
+    """A relay between two transports, and the worker around it."""
+
+    def __init__(self) -> None:
+        self.counters = Counters(memoryview(bytearray(ROW_WORDS * 8)).cast("Q"), 0)
+        self.max_packet = 1 << 20
+        self.connect_timeout = 5.0
+        self.relays: set[Relay] = set()
+        self.opened: list[Relay] = []
+        self.ended: list[Connection] = []
+        self.loop = Loop()
+        self.relay = Relay(self, self.loop)  # type: ignore[arg-type]
+        self.client = Transport()
+        self.broker = Transport()
+        self.relay.connection_made(self.client)  # type: ignore[arg-type]
+        self.upstream = Upstream(self.relay)
+
+    def open_upstream(self, relay: Relay) -> None:
+        self.opened.append(relay)
+
+    def connection_ended(self, relay: Relay, connection: Connection) -> None:
+        self.ended.append(connection)
+
+    def open(self, version: int = 4, keepalive: int = 0) -> "Scene":
+        self.relay.data_received(connect(version, keepalive))
+        assert self.opened == [self.relay]
+        self.upstream.connection_made(self.broker)  # type: ignore[arg-type]
+        assert self.broker.take() == connect(version, keepalive)
+        self.upstream.data_received(connack(version))
+        self.client.take()
+        return self
+
+
+def test_bytes_cross_both_ways() -> None:
+    scene = Scene().open()
+    scene.relay.data_received(publish("a"))
+    assert scene.broker.take() == publish("a")
+    scene.upstream.data_received(publish("b"))
+    assert scene.client.take() == publish("b")
+
+
+def test_connections_are_counted_while_they_are_open() -> None:
+    scene = Scene()
+    assert (scene.counters.value(CONNECTIONS), scene.counters.value(CONNECTIONS_TOTAL)) == (1, 1)
+    scene.relay.connection_lost(None)
+    assert (scene.counters.value(CONNECTIONS), scene.counters.value(CONNECTIONS_TOTAL)) == (0, 1)
+    assert scene.relays == set()
+
+
+def test_a_broker_that_does_not_take_stops_the_client_from_being_read() -> None:
+    scene = Scene().open()
+    scene.upstream.pause_writing()
+    assert not scene.client.reading
+    scene.upstream.resume_writing()
+    assert scene.client.reading
+
+
+def test_a_client_that_does_not_take_stops_both_sides_from_being_read() -> None:
+    scene = Scene().open()
+    scene.relay.pause_writing()
+    assert not scene.broker.reading
+    assert not scene.client.reading
+    scene.relay.resume_writing()
+    assert scene.broker.reading
+    assert scene.client.reading
+
+
+def test_reading_resumes_when_no_reason_is_left() -> None:
+    scene = Scene().open()
+    scene.upstream.pause_writing()
+    scene.relay.pause_writing()
+    scene.relay.resume_writing()
+    assert not scene.client.reading
+    scene.upstream.resume_writing()
+    assert scene.client.reading
+
+
+@pytest.mark.parametrize("stalled", [False, True])
+def test_after_a_large_read_a_side_waits_for_the_next_turn(stalled: bool) -> None:
+    scene = Scene().open()
+    large = publish("t", b"x" * LARGE_READ)
+    scene.relay.data_received(large)
+    scene.upstream.data_received(large)
+    assert not scene.client.reading
+    assert not scene.broker.reading
+    if stalled:  # what the loop finds when it writes, at the end of the turn
+        scene.upstream.pause_writing()
+    scene.loop.turn()
+    assert scene.client.reading != stalled
+    assert scene.broker.reading
+
+
+def test_the_client_is_not_read_while_its_bytes_wait_for_connack() -> None:
+    scene = Scene()
+    scene.relay.data_received(connect() + publish())
+    assert not scene.client.reading
+    scene.upstream.connection_made(scene.broker)  # type: ignore[arg-type]
+    scene.upstream.data_received(connack())
+    assert scene.client.reading
+    assert scene.broker.take() == connect() + publish()
+
+
+def test_a_client_that_is_not_read_does_not_time_out() -> None:
+    scene = Scene().open(keepalive=10)
+    scene.upstream.pause_writing()
+    scene.loop.move(100.0)
+    assert scene.ended == []
+    scene.upstream.resume_writing()
+    scene.loop.move(200.0)
+    assert len(scene.ended) == 1
+
+
+def test_a_timer_is_not_armed_anew_by_every_packet() -> None:
+    scene = Scene().open(keepalive=60)
+    armed = len(scene.loop.timers)
+    for _ in range(100):
+        scene.relay.data_received(publish())
+    assert len(scene.loop.timers) == armed
+
+
+def test_a_wake_up_that_comes_earlier_is_armed_at_once() -> None:
+    scene = Scene().open(keepalive=60)
+    scene.relay.data_received(b"\xe0\x00")
+    scene.loop.move(LINGER)
+    assert scene.broker.closing
+
+
+def test_the_broker_gone_closes_the_client() -> None:
+    scene = Scene().open(5)
+    scene.upstream.connection_lost(None)
+    assert scene.client.closing
+    assert scene.client.take()[0] == 0xE0
+    assert scene.ended[0].lost_broker
+
+
+def test_the_client_gone_closes_the_broker() -> None:
+    scene = Scene().open()
+    scene.relay.connection_lost(ConnectionResetError())
+    assert scene.broker.closing
+    scene.upstream.connection_lost(None)
+    assert scene.loop.waiting() == []
+
+
+def test_a_side_that_does_not_end_is_cut_off() -> None:
+    scene = Scene().open()
+    scene.relay.data_received(b"\xc1\x00")  # malformed
+    assert scene.client.closing
+    assert not scene.client.aborted
+    scene.loop.move(LINGER)
+    assert scene.client.aborted
+    assert scene.broker.aborted
+
+
+def test_a_client_that_left_before_the_broker_accepted() -> None:
+    scene = Scene()
+    scene.relay.data_received(connect())
+    scene.relay.connection_lost(None)
+    scene.upstream.connection_made(scene.broker)  # type: ignore[arg-type]
+    assert scene.broker.aborted
+    assert scene.broker.written == b""
+
+
+def test_no_upstream_no_service() -> None:
+    scene = Scene()
+    scene.relay.data_received(connect())
+    scene.relay.broker_failed()
+    assert scene.client.take() == b"\x20\x02\x00\x03"
+    assert scene.client.closing
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_shut_down(opened: bool) -> None:
+    scene = Scene()
+    if opened:
+        scene.open()
+    scene.relay.shut_down()
+    assert scene.client.closing
+    assert scene.broker.closing == opened
