@@ -108,25 +108,25 @@ CONNECTS = [
     _connect("a byte too many", _311 + b"\x02\x00\x00\x00\x00\x00", F.SURPLUS),
     _connect("a user name without its flag", _5 + b"\x02\x00\x00\x00\x00\x00\x00\x01u", F.SURPLUS),
     _connect("a user name without its flag, 3.1", _31 + b"\x02\x00\x00\x00\x00\x00\x01u", F.SURPLUS),
-    _connect_property("unknown property", b"\x02\x04\x00", F.PROPERTY),
-    _connect_property("property 0", b"\x02\x00\x00", F.PROPERTY),
-    _connect_property("property 255", b"\x02\xff\x00", F.PROPERTY),
-    _connect_property("a topic alias", b"\x03\x23\x00\x01", F.PROPERTY),
-    _connect_property("a will's delay", b"\x05\x18\x00\x00\x00\x01", F.PROPERTY),
+    _connect_property("unknown property", b"\x02\x04\x00", F.FOREIGN_PROPERTY),
+    _connect_property("property 0", b"\x02\x00\x00", F.FOREIGN_PROPERTY),
+    _connect_property("property 255", b"\x02\xff\x00", F.FOREIGN_PROPERTY),
+    _connect_property("a topic alias", b"\x03\x23\x00\x01", F.FOREIGN_PROPERTY),
+    _connect_property("a will's delay", b"\x05\x18\x00\x00\x00\x01", F.FOREIGN_PROPERTY),
     _connect_property("receive maximum 0", b"\x03\x21\x00\x00", F.PROPERTY),
     _connect_property("receive maximum twice", b"\x06\x21\x00\x01\x21\x00\x01", F.PROPERTY),
     _connect_property("maximum packet size 0", b"\x05\x27\x00\x00\x00\x00", F.PROPERTY),
     _connect_property("problem information 2", b"\x02\x17\x02", F.PROPERTY),
     _connect_property("response information 2", b"\x02\x19\x02", F.PROPERTY),
     _connect_property("authentication data alone", b"\x04\x16\x00\x01d", F.PROPERTY),
-    _connect_property("properties too long", b"\x04\x21\x00\x01", F.PROPERTY),
+    _connect_property("properties too long", b"\x04\x21\x00\x01", F.FOREIGN_PROPERTY),
     _connect_property("properties too short", b"\x02\x21\x00\x01", F.TRUNCATED),
     _connect_property("properties beyond the end", b"\x7f\x21\x00\x01", F.TRUNCATED),
     _connect_property("a length of five bytes", b"\x80\x80\x80\x80\x00", F.LENGTH),
     _connect_property("a length of two bytes for 0", b"\x80\x00", F.LENGTH),
     _connect_property("user property not UTF-8", b"\x07\x26\x00\x01\xff\x00\x01v", F.UTF8),
     _connect_property("user property without a value", b"\x04\x26\x00\x01k", F.TRUNCATED),
-    _will("an expiry of the session", b"\x05\x11\x00\x00\x00\x01", F.PROPERTY),
+    _will("an expiry of the session", b"\x05\x11\x00\x00\x00\x01", F.FOREIGN_PROPERTY),
     _will("payload format 2", b"\x02\x01\x02", F.PROPERTY),
     _will("response topic with a wildcard", b"\x04\x08\x00\x01#", F.TOPIC),
     _will("response topic empty", b"\x03\x08\x00\x00", F.TOPIC),
@@ -154,7 +154,7 @@ CONNACKS = [
     _connack("surplus, 5", 5, b"\x00\x00\x00\x00", F.SURPLUS),
     _connack("maximum QoS 2", 5, b"\x00\x00\x02\x24\x02", F.PROPERTY),
     _connack("receive maximum 0", 5, b"\x00\x00\x03\x21\x00\x00", F.PROPERTY),
-    _connack("will delay", 5, b"\x00\x00\x05\x18\x00\x00\x00\x00", F.PROPERTY),
+    _connack("will delay", 5, b"\x00\x00\x05\x18\x00\x00\x00\x00", F.FOREIGN_PROPERTY),
 ]
 
 
@@ -188,8 +188,8 @@ PUBLISHES = [
     _publish("properties beyond the end", 5, 0x30, b"\x00\x01t\x05\x23\x00", F.TRUNCATED),
     _publish("a length of five bytes", 5, 0x30, b"\x00\x01t\xff\xff\xff\xff\x01", F.LENGTH),
     _publish("a length of two bytes for 0", 5, 0x30, b"\x00\x01t\x80\x00", F.LENGTH),
-    _publish("unknown property", 5, 0x30, b"\x00\x01t\x02\x7f\x00", F.PROPERTY),
-    _publish("reason string", 5, 0x30, b"\x00\x01t\x03\x1f\x00\x00", F.PROPERTY),
+    _publish("unknown property", 5, 0x30, b"\x00\x01t\x02\x7f\x00", F.FOREIGN_PROPERTY),
+    _publish("reason string", 5, 0x30, b"\x00\x01t\x03\x1f\x00\x00", F.FOREIGN_PROPERTY),
     _publish("payload format 2", 5, 0x30, b"\x00\x01t\x02\x01\x02", F.PROPERTY),
     _publish("content type twice", 5, 0x30, b"\x00\x01t\x06\x03\x00\x00\x03\x00\x00", F.PROPERTY),
     _publish("alias twice", 5, 0x30, b"\x00\x01t\x06\x23\x00\x01\x23\x00\x01", F.PROPERTY),
@@ -229,7 +229,7 @@ ACKS = [
     _ack("pubcomp with an unknown reason", 5, 0x70, b"\x00\x01\xff", F.REASON_CODE),
     _ack("properties beyond the end", 5, 0x40, b"\x00\x01\x00\x05\x1f\x00", F.TRUNCATED),
     _ack("bytes behind the properties", 5, 0x40, b"\x00\x01\x00\x00\x00", F.SURPLUS),
-    _ack("a property of publish", 5, 0x40, b"\x00\x01\x00\x03\x23\x00\x01", F.PROPERTY),
+    _ack("a property of publish", 5, 0x40, b"\x00\x01\x00\x03\x23\x00\x01", F.FOREIGN_PROPERTY),
     _ack("reason string twice", 5, 0x62, b"\x00\x01\x00\x06\x1f\x00\x00\x1f\x00\x00", F.PROPERTY),
     _ack("reason string with NUL", 5, 0x70, b"\x00\x01\x00\x04\x1f\x00\x01\x00", F.UTF8),
     _ack("half a length of properties", 5, 0x40, b"\x00\x01\x00\x80", F.TRUNCATED),
@@ -277,7 +277,7 @@ SUBSCRIBES = [
     _subscribe("subscription identifier 0", 5, b"\x00\x01\x02\x0b\x00\x00\x01t\x00", F.PROPERTY),
     _subscribe("subscription identifier twice", 5, b"\x00\x01\x04\x0b\x01\x0b\x01\x00\x01t\x00", F.PROPERTY),
     _subscribe("subscription identifier overlong", 5, b"\x00\x01\x03\x0b\x81\x00\x00\x01t\x00", F.LENGTH),
-    _subscribe("a reason string", 5, b"\x00\x01\x03\x1f\x00\x00\x00\x01t\x00", F.PROPERTY),
+    _subscribe("a reason string", 5, b"\x00\x01\x03\x1f\x00\x00\x00\x01t\x00", F.FOREIGN_PROPERTY),
 ]
 
 
@@ -295,7 +295,7 @@ SUBACKS = [
     _suback("QoS 3", 4, b"\x00\x01\x03", F.REASON_CODE),
     _suback("a reason of MQTT 5 in 3.1.1", 4, b"\x00\x01\x97", F.REASON_CODE),
     _suback("a reason of unsuback", 5, b"\x00\x01\x00\x11", F.REASON_CODE),
-    _suback("a subscription identifier", 5, b"\x00\x01\x02\x0b\x01\x00", F.PROPERTY),
+    _suback("a subscription identifier", 5, b"\x00\x01\x02\x0b\x01\x00", F.FOREIGN_PROPERTY),
 ]  # fmt: skip
 
 
@@ -315,7 +315,7 @@ UNSUBSCRIBES = [
     _unsubscribe("an empty filter", 4, b"\x00\x01\x00\x00", F.FILTER),
     _unsubscribe("# not last", 4, b"\x00\x01\x00\x03#/a", F.FILTER),
     _unsubscribe("filter not UTF-8", 4, b"\x00\x01\x00\x01\x80", F.UTF8),
-    _unsubscribe("a subscription identifier", 5, b"\x00\x01\x02\x0b\x01\x00\x01t", F.PROPERTY),
+    _unsubscribe("a subscription identifier", 5, b"\x00\x01\x02\x0b\x01\x00\x01t", F.FOREIGN_PROPERTY),
 ]
 
 
@@ -346,7 +346,7 @@ SESSIONS = [
     _refused("disconnect: a client's reason", 5, SERVER, 0xE0, b"\x04", F.REASON_CODE),
     _refused("disconnect: properties cut", 5, CLIENT, 0xE0, b"\x00\x05\x11\x00", F.TRUNCATED),
     _refused("disconnect: surplus", 5, CLIENT, 0xE0, b"\x00\x00\x00", F.SURPLUS),
-    _refused("disconnect: a topic alias", 5, CLIENT, 0xE0, b"\x00\x03\x23\x00\x01", F.PROPERTY),
+    _refused("disconnect: a topic alias", 5, CLIENT, 0xE0, b"\x00\x03\x23\x00\x01", F.FOREIGN_PROPERTY),
     _refused("disconnect: a server's expiry", 5, SERVER, 0xE0, b"\x8b\x05\x11\x00\x00\x00\x00", F.PROPERTY),
     _refused("auth: flags", 5, CLIENT, 0xF1, b"\x18\x04\x15\x00\x01m", F.RESERVED_BITS),
     _refused("auth: unknown reason", 5, CLIENT, 0xF0, b"\x01\x00", F.REASON_CODE),
@@ -355,7 +355,7 @@ SESSIONS = [
     _refused("auth: no properties", 5, CLIENT, 0xF0, b"\x18", F.TRUNCATED),
     _refused("auth: no method", 5, CLIENT, 0xF0, b"\x18\x00", F.PROPERTY),
     _refused("auth: surplus", 5, SERVER, 0xF0, b"\x00\x04\x15\x00\x01m\x00", F.SURPLUS),
-    _refused("auth: an expiry", 5, CLIENT, 0xF0, b"\x18\x05\x11\x00\x00\x00\x00", F.PROPERTY),
+    _refused("auth: an expiry", 5, CLIENT, 0xF0, b"\x18\x05\x11\x00\x00\x00\x00", F.FOREIGN_PROPERTY),
 ]
 
 MALFORMED = [

@@ -34,6 +34,8 @@ class Started:
     """What is behind: `Mosquitto 2.0.11, embedded` or an address."""
     admin: str | None
     """The URL of the admin endpoint, if it is on."""
+    command: str = "tidegate"
+    """What this shell must be told to run another command of ours."""
     notes: tuple[str, ...] = ()
     """What the operator should know before anything else, such as a port that was taken."""
 
@@ -69,7 +71,7 @@ def render(started: Started) -> RenderableType:
         Padding(
             Text.assemble(
                 "Next: ",
-                ("tidegate doctor", "cyan"),
+                (f"{started.command} doctor", "cyan"),
                 " checks this host; ",
                 ("docs/", "cyan"),
                 " explains settings and metrics.",

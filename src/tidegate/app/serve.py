@@ -3,6 +3,7 @@
 import asyncio
 import os
 import resource
+import shutil
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -152,6 +153,7 @@ async def serve(settings: Settings) -> None:
                 if embedded is None
                 else f"Mosquitto {mosquitto_version(find_mosquitto()) or 'of unknown version'}, embedded",
                 admin=admin.url,
+                command=_own_command(),
                 notes=tuple(plan.notes),
             ),
             Console(stderr=True),
@@ -190,6 +192,11 @@ def _raise_open_files() -> None:
     """Use all of the open-file limit that this process may: workers and broker inherit it, two files a connection."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _own_command() -> str:
+    """What this shell must be told to run `tidegate`, whose folder may not be on its PATH."""
+    return "tidegate" if shutil.which("tidegate") else os.path.relpath(sys.argv[0])
 
 
 def _actual(address: Address, name: object) -> Address:

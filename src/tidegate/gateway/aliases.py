@@ -37,5 +37,5 @@ class Aliases:
             self.topics[alias] = topic
             return topic
         if known is None:
-            raise PacketError(Fault.ALIAS, "a topic alias that was never defined")
+            raise PacketError(Fault.ALIAS, "a topic alias that was never defined", ReasonCode.PROTOCOL_ERROR)
         return known

@@ -225,6 +225,8 @@ class Connection:
                     break
                 body = _frame.body
                 end = _frame.end
+                if body - at > 2 and data[body - 1] == 0 and self.version == 5:  # 3.x does not forbid it
+                    raise PacketError(Fault.LENGTH, "the remaining length has more bytes than it needs")
                 if end - at > self.max_packet or (kind != _PUBLISH and end - at > STORED):
                     raise PacketError(Fault.TOO_LARGE, "a packet of more bytes than are taken")
                 if end > size and (kind != _PUBLISH or end - at <= STORE):
@@ -279,10 +281,12 @@ class Connection:
             self._leave(Event.CLIENT_LEFT)
         elif kind == _AUTH and self.version == 5:
             Auth.read(data, at, body, end, from_client=True)
+            if not self._enhanced:  # section 4.12
+                raise PacketError(Fault.DIRECTION, "AUTH after a CONNECT without an authentication method")
         elif kind == _CONNECT:
             raise PacketError(Fault.SECOND_CONNECT, "a second CONNECT")
         else:
-            raise PacketError(Fault.DIRECTION, "a packet that a client of this version cannot send")
+            raise PacketError(Fault.DIRECTION, "a packet that this client cannot send")
 
     def _take_quota(self, packet_id: int) -> None:
         if self._unacknowledged is None:

@@ -7,6 +7,7 @@ take, only after it has read all there is, up to 32 times 256 KiB: after a large
 """
 
 import asyncio
+import os
 from collections.abc import Callable
 from typing import Protocol
 
@@ -27,6 +28,19 @@ _BY_CONNECTION = 1
 _BY_BROKER = 2
 _BY_CLIENT = 4
 _BY_TURN = 8
+
+
+def last_words(transport: asyncio.Transport | None) -> bytes:
+    """What a peer had sent before a write to it failed, at most one read: its DISCONNECT, if it said one.
+
+    On a failed write the loop closes a transport without another look at it; its descriptor is still open here.
+    """
+    if transport is None:
+        return b""
+    try:
+        return os.read(transport.get_extra_info("socket").fileno(), LARGE_READ)
+    except OSError:
+        return b""
 
 
 class Host(Protocol):
@@ -87,6 +101,8 @@ class Relay:
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client's socket is closed."""
+        if exc is not None and (said := last_words(self.client)):
+            self.data_received(said)
         self.client = None
         self.connection.client_closed()
         self._act()
@@ -130,6 +146,8 @@ class Relay:
 
     def broker_lost(self, lost: bool) -> None:
         """The upstream is closed; `lost` when by an error."""
+        if lost and (said := last_words(self.broker)):
+            self.broker_received(said)
         self.broker = None
         self.connection.broker_closed(lost)
         self._act()

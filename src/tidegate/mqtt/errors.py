@@ -27,7 +27,7 @@ class Fault(IntEnum):
     QOS = 8
     """A QoS of 3, or DUP without QoS."""
     PROPERTY = 9
-    """A property that is unknown, repeated, out of range or foreign to this packet."""
+    """A property that is repeated or out of range."""
     REASON_CODE = 10
     """A reason code that this packet cannot carry."""
     PROTOCOL = 11
@@ -48,19 +48,22 @@ class Fault(IntEnum):
     """More unacknowledged messages than the receiver offered to hold."""
     EMPTY = 19
     """SUBSCRIBE or UNSUBSCRIBE without a topic filter."""
+    FOREIGN_PROPERTY = 20
+    """A property that this packet does not have (section 2.2.2.2)."""
 
 
 _MALFORMED = ReasonCode.MALFORMED_PACKET
 _PROTOCOL = ReasonCode.PROTOCOL_ERROR
 
+# 0x8F and 0x90 are for topics that are well-formed and still not wanted (table 2-6): not these.
 REASON_OF_FAULT = {
     Fault.LENGTH: _MALFORMED,
     Fault.TRUNCATED: _MALFORMED,
     Fault.SURPLUS: _MALFORMED,
     Fault.RESERVED_BITS: _MALFORMED,
     Fault.UTF8: _MALFORMED,
-    Fault.TOPIC: ReasonCode.TOPIC_NAME_INVALID,
-    Fault.FILTER: ReasonCode.TOPIC_FILTER_INVALID,
+    Fault.TOPIC: _PROTOCOL,
+    Fault.FILTER: _MALFORMED,
     Fault.PACKET_ID: _PROTOCOL,
     Fault.QOS: _MALFORMED,
     Fault.PROPERTY: _PROTOCOL,
@@ -74,6 +77,7 @@ REASON_OF_FAULT = {
     Fault.ALIAS: ReasonCode.TOPIC_ALIAS_INVALID,
     Fault.RECEIVE_MAXIMUM: ReasonCode.RECEIVE_MAXIMUM_EXCEEDED,
     Fault.EMPTY: _PROTOCOL,
+    Fault.FOREIGN_PROPERTY: _MALFORMED,
 }
 
 

@@ -156,7 +156,7 @@ def property_end(data: bytes, at: int, end: int, allowed: bytes) -> int:
     identifier = data[at]
     kind = allowed[identifier] & 7 if identifier < len(allowed) else 0
     if kind == 0:
-        raise PacketError(Fault.PROPERTY, f"property 0x{identifier:02X} cannot stand in this packet")
+        raise PacketError(Fault.FOREIGN_PROPERTY, f"property 0x{identifier:02X} cannot stand in this packet")
     stop = at + 1
     if kind == 1:  # the values of Kind: an enum's member would be looked up for each property
         stop += 1

@@ -291,7 +291,9 @@ class TestViolations:
             (b"\x36\x05\x00\x01t\x00\x01", Fault.QOS, ReasonCode.MALFORMED_PACKET),
             (b"\x30\xff\xff\xff\xff\x01", Fault.LENGTH, ReasonCode.MALFORMED_PACKET),
             (b"\xc1\x00", Fault.RESERVED_BITS, ReasonCode.MALFORMED_PACKET),
-            (publish("a/+", version=5), Fault.TOPIC, ReasonCode.TOPIC_NAME_INVALID),
+            (b"\xc0\x80\x00", Fault.LENGTH, ReasonCode.MALFORMED_PACKET),
+            (b"\xf0\x0a\x19\x08\x15\x00\x05SCRAM", Fault.DIRECTION, ReasonCode.PROTOCOL_ERROR),
+            (publish("a/+", version=5), Fault.TOPIC, ReasonCode.PROTOCOL_ERROR),
             (publish(qos=1, packet_id=0, version=5), Fault.PACKET_ID, ReasonCode.PROTOCOL_ERROR),
             (b"\x82\x07\x00\x01\x00\x00\x01a\x03", Fault.QOS, ReasonCode.MALFORMED_PACKET),
             (publish("t", b"x" * (1 << 20), version=5)[:9], Fault.TOO_LARGE, ReasonCode.PACKET_TOO_LARGE),
@@ -386,11 +388,18 @@ class TestAliases:
         play.client(wire[:70_000], wire[70_000:])
         assert play.take()[1] == publish("topic", payload, version=5)
 
-    @pytest.mark.parametrize(("alias", "topic"), [(0, "t"), (ALIAS_MAXIMUM + 1, "t"), (5, "")])
-    def test_an_alias_that_is_none(self, alias: int, topic: str) -> None:
+    @pytest.mark.parametrize(
+        ("alias", "topic", "reason"),
+        [
+            (0, "t", ReasonCode.TOPIC_ALIAS_INVALID),
+            (ALIAS_MAXIMUM + 1, "t", ReasonCode.TOPIC_ALIAS_INVALID),
+            (5, "", ReasonCode.PROTOCOL_ERROR),
+        ],
+    )
+    def test_an_alias_that_is_none(self, alias: int, topic: str, reason: ReasonCode) -> None:
         play = Playbook.opened(5)
         play.client(publish(topic, version=5, properties=[(P.TOPIC_ALIAS, alias)]))
-        assert read_disconnect(play.take()[0]).reason == ReasonCode.TOPIC_ALIAS_INVALID
+        assert read_disconnect(play.take()[0]).reason == reason
 
     def test_the_topics_behind_aliases_are_bounded(self) -> None:
         play = Playbook.opened(5)

@@ -1,4 +1,5 @@
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -16,6 +17,12 @@ class Transport:
         self.reading = True
         self.closing = False
         self.aborted = False
+        self.socket: socket.socket | None = None
+
+    def get_extra_info(self, name: str) -> socket.socket:
+        assert name == "socket"
+        assert self.socket is not None
+        return self.socket
 
     def write(self, data: bytes) -> None:
         self.written += data
@@ -228,10 +235,41 @@ def test_the_broker_gone_closes_the_client() -> None:
 
 def test_the_client_gone_closes_the_broker() -> None:
     scene = Scene().open()
-    scene.relay.connection_lost(ConnectionResetError())
+    scene.relay.connection_lost(None)
     assert scene.broker.closing
     scene.upstream.connection_lost(None)
     assert scene.loop.waiting() == []
+
+
+@pytest.fixture
+def peers() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A socket of ours and its peer's."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with ours, theirs:
+        yield ours, theirs
+
+
+def test_what_the_broker_said_before_a_write_to_it_failed_is_heard(
+    peers: tuple[socket.socket, socket.socket],
+) -> None:
+    scene = Scene().open(5)
+    dismissal = b"\xe0\x01\x98"
+    scene.broker.socket = peers[0]
+    peers[1].send(dismissal)
+    scene.upstream.connection_lost(BrokenPipeError())
+    assert scene.client.take() == dismissal
+    assert not scene.ended[0].lost_broker
+
+
+def test_what_the_client_said_before_a_write_to_it_failed_is_heard(
+    peers: tuple[socket.socket, socket.socket],
+) -> None:
+    scene = Scene().open()
+    scene.client.socket = peers[0]
+    peers[1].send(b"\xe0\x00")
+    scene.relay.connection_lost(BrokenPipeError())
+    assert scene.broker.take() == b"\xe0\x00", "a clean end: no will"
 
 
 def test_a_side_that_does_not_end_is_cut_off() -> None:

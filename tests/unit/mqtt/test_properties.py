@@ -85,7 +85,7 @@ def test_every_property_in_every_packet(identifier: PropertyId, value: Value, wi
             for end in range(1, len(wire)):
                 assert fault_of(framed(wire[:end]), packet_type) is Fault.TRUNCATED
         else:
-            assert fault_of(framed(wire), packet_type) is Fault.PROPERTY
+            assert fault_of(framed(wire), packet_type) is Fault.FOREIGN_PROPERTY
 
 
 @pytest.mark.parametrize("packet_type", range(16))
@@ -126,7 +126,7 @@ def test_unknown_identifiers() -> None:
         for packet_type in range(16):
             with pytest.raises(PacketError) as caught:
                 property_end(bytes([identifier, 0, 0, 0, 0]), 0, 5, ALLOWED[packet_type])
-            assert caught.value.fault is Fault.PROPERTY
+            assert caught.value.fault is Fault.FOREIGN_PROPERTY
 
 
 @pytest.mark.parametrize(

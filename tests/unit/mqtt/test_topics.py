@@ -29,7 +29,7 @@ def test_invalid_filters(topic_filter: str) -> None:
     with pytest.raises(PacketError) as caught:
         check_filter(topic_filter)
     assert caught.value.fault is Fault.FILTER
-    assert caught.value.reason is ReasonCode.TOPIC_FILTER_INVALID
+    assert caught.value.reason is ReasonCode.MALFORMED_PACKET
 
 
 @pytest.mark.parametrize(
