@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,11 +98,12 @@ async def serve(settings: Settings) -> None:
             state.lock(settings.admin.listen.place)
         stack.callback(state.unlock)
 
+        unbind = stack.enter_context(ExitStack())
         bound = []
         for address in plan.listen:
             with _set_by(settings, "gateway.listen"):
                 bound.append(bind(address, settings.gateway.workers))
-            stack.callback(unlink_socket_files, [address])
+            unbind.callback(unlink_socket_files, [address])
         listen = tuple(
             _actual(address, sockets[0].getsockname()) for address, sockets in zip(plan.listen, bound, strict=True)
         )
@@ -131,6 +132,7 @@ async def serve(settings: Settings) -> None:
         )
         supervisor = Supervisor(WORKER, orders, list(zip(*bound, strict=True)), log)
         stack.push_async_callback(supervisor.stop)
+        unbind.pop_all()  # from here on they are the supervisor's
         try:
             await supervisor.start()
         except WorkerFailed as error:

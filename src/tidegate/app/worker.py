@@ -14,12 +14,10 @@ from .logs import configure
 def main() -> None:
     """Read the orders, then serve until the supervisor says otherwise."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    line = b""
-    while not line.endswith(b"\n"):
-        chunk = control.recv(65_536)
-        if not chunk:
-            sys.exit("the supervisor is gone")
-        line += chunk
+    with control.makefile("rb", buffering=0) as lines:  # unbuffered: what follows the orders is for `serve`
+        line = lines.readline()
+    if not line.endswith(b"\n"):
+        sys.exit("the supervisor is gone")
     orders = Orders.parse(line)
     configure(orders.log_format, orders.log_level, process=f"worker-{orders.row}")
     control.setblocking(False)

@@ -7,7 +7,7 @@ In reading order:
 - `aliases`: topic aliases, which end here;
 - `connection`: one client and its upstream, sans I/O: bytes and the time in; bytes and commands out;
 - `relay`: the driver of a connection: two transports, backpressure, one timer;
-- `probe`, `health`: does the broker answer;
+- `dial`, `probe`, `health`: reaching the broker, and whether it answers;
 - `worker`: a process with one event loop and all connections that its sockets accept;
 - `listeners`, `state`, `mosquitto`: listening sockets, the state directory, the embedded broker;
 - `supervisor`: the process that owns the sockets and keeps the workers alive.

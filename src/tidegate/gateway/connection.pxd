@@ -25,10 +25,10 @@ cdef class Connection:
     cdef readonly list to_broker
     cdef public int commands
     cdef readonly double wake_at
-    cdef public bint client_stopped
+    cdef public bint client_excused
     cdef readonly object fault
     cdef readonly object broker_fault
-    cdef readonly bint lost_broker
+    cdef readonly bint doubt_broker
     cdef double _now
     cdef double _last_client
     cdef double _last_upstream
@@ -56,7 +56,9 @@ cdef class Connection:
     cpdef void broker_bytes(self, bytes data, double now) except *
     cpdef void tick(self, double now) except *
 
-    @cython.locals(size=Py_ssize_t, at=Py_ssize_t, run=Py_ssize_t, kind=cython.int, body=Py_ssize_t, end=Py_ssize_t)
+    @cython.locals(
+        size=Py_ssize_t, at=Py_ssize_t, run=Py_ssize_t, kind=cython.int, body=Py_ssize_t, end=Py_ssize_t, head=bytes
+    )
     cdef void _client_packets(self, bytes data) except *
     @cython.locals(at=Py_ssize_t, kind=cython.int, body=Py_ssize_t, end=Py_ssize_t)
     cdef void _client_opening(self, bytes data) except *

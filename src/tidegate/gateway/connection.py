@@ -100,14 +100,14 @@ class Connection:
         self.commands = 0
         self.wake_at = now + connect_timeout
         """When `tick` is due; 0: never."""
-        self.client_stopped = False
-        """Set by the driver while it does not read from the client: silence is then not the client's."""
+        self.client_excused = False
+        """Set by the driver before a `tick`: silence is not the client's, for what it sent has not been read."""
         self.fault: PacketError | None = None
         """What the client did wrong, once it has."""
         self.broker_fault: PacketError | None = None
         """What the broker did wrong, once it has."""
-        self.lost_broker = False
-        """True once the broker has closed a connection that was open, and had not said DISCONNECT."""
+        self.doubt_broker = False
+        """True once the broker has closed an open connection without DISCONNECT, or has not answered CONNECT."""
         self._now = now
         self._last_client = now
         self._last_upstream = now
@@ -184,6 +184,8 @@ class Connection:
                     self._greet(data, at, body, end)
                 else:
                     Auth.read(data, at, body, end, from_client=True)
+                    if not self._client_turn:
+                        raise PacketError(Fault.DIRECTION, "AUTH that the broker has not asked for")
                     self._client_turn = False
                     self._send_broker(data[at:end])
                     self.wake_at = self._now + self.connect_timeout
@@ -241,9 +243,10 @@ class Connection:
                     if _publish.qos and self._receive_maximum:
                         self._take_quota(_publish.packet_id)
                     if _publish.alias:
+                        head = self._without_alias(data, at, end)
                         if run < at:
                             self._send_broker(data[run:at])
-                        self._send_broker(self._without_alias(data, at, end))
+                        self._send_broker(head)
                         run = _publish.payload
                     if end > size:
                         self._client_left = end - size
@@ -302,8 +305,10 @@ class Connection:
         if self._aliases is None:
             self._aliases = Aliases()
         topic = self._aliases.resolve(_publish.alias, data[_publish.topic : _publish.topic_end])
-        head = _publish.without_alias(data, at, end, topic)
-        if len(head) + end - _publish.payload > self._broker_packet:
+        head = b""
+        if end - at + len(topic) <= NO_LIMIT:
+            head = _publish.without_alias(data, at, end, topic)
+        if not head or len(head) + end - _publish.payload > self._broker_packet:
             raise PacketError(Fault.TOO_LARGE, "with its topic in full, a PUBLISH larger than the broker takes")
         return head
 
@@ -331,7 +336,7 @@ class Connection:
             self.upstream_failed()
             return
         if self.state == _OPEN:
-            self.lost_broker = True
+            self.doubt_broker = True
             self.counters.add(BROKER_LOST, 1)
             self._dismiss(ReasonCode.SERVER_SHUTTING_DOWN, "the broker closed the connection")
         self._end(Event.BROKER_GONE)
@@ -454,6 +459,7 @@ class Connection:
                 self._keep_alive()
         elif self.wake_at and now >= self.wake_at:
             if self.state == _OPENING and not self._client_turn:
+                self.doubt_broker = True
                 self.upstream_failed()
                 return
             if self.state != _LEAVING:
@@ -475,7 +481,7 @@ class Connection:
 
         The broker must not end a connection whose client is alive, whatever of it has been forwarded.
         """
-        if self.client_stopped:
+        if self.client_excused:
             self._last_client = self._now
         if self._now >= self._last_client + 1.5 * self._keepalive:
             self.counters.add(TIMED_OUT_KEEPALIVE, 1)

@@ -1,13 +1,16 @@
 """Does a broker answer at an address?"""
 
 import asyncio
+import grp
+import os
+import pwd
 import secrets
 from contextlib import suppress
-from pathlib import Path
 
 from ..mqtt.connect import Connect
 from ..mqtt.session import Disconnect
 from ..policy.address import Address
+from .dial import dial
 
 _KEEPALIVE = 10
 """Seconds: what makes the broker forget a probe whose process was stopped before it could say goodbye."""
@@ -37,10 +40,10 @@ async def probe(address: Address, timeout: float) -> str | None:  # noqa: ASYNC1
 
 
 async def _ask(address: Address) -> str | None:
-    if address.kind == "unix":
-        reader, writer = await asyncio.open_unix_connection(address.path, limit=64)
-    else:
-        reader, writer = await asyncio.open_connection(address.host, address.port, limit=64)
+    reader = asyncio.StreamReader(limit=64)
+    protocol = asyncio.StreamReaderProtocol(reader)
+    transport = await dial(address, lambda: protocol)
+    writer = asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
     try:
         client_id = f"tidegate-probe-{secrets.token_hex(4)}"
         writer.write(Connect(4, bridge=False, clean_start=True, keepalive=_KEEPALIVE, client_id=client_id).write())
@@ -62,15 +65,30 @@ async def _ask(address: Address) -> str | None:
 
 
 def permissions(path: str) -> str:
-    """A socket's mode, user and group, such as "0770 mosquitto:mosquitto"."""
-    found = Path(path)
-    return f"{found.stat().st_mode & 0o777:04o} {found.owner()}:{found.group()}"
+    """A socket's mode, user and group, such as "0770 mosquitto:mosquitto". OSError when it cannot be seen."""
+    found = os.stat(path)
+    return f"{found.st_mode & 0o777:04o} {_user(found.st_uid)}:{_group(found.st_gid)}"
+
+
+def _user(number: int) -> str:
+    """A user's name; the number where this system has none, as for a socket that a container has made."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def _group(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
 
 
 def _not_permitted(address: Address) -> str:
     """Why a Unix socket answers EACCES, and the command that mends it."""
     try:
-        has, group = permissions(address.path), Path(address.path).group()
-    except PermissionError:
+        has, group = permissions(address.path), _group(os.stat(address.path).st_gid)
+    except OSError:
         return f"permission denied: this user may not enter a folder on the way to {address.path}"
     return f"permission denied: {address.path} is {has}; join its group: usermod -aG {group} USER"

@@ -29,7 +29,6 @@ cdef class Relay:
     cdef void _stop_client(self, int reason) except *
     @cython.locals(was=cython.int)
     cdef void _free_client(self, int reason) except *
-    cdef void _excuse(self) except *
     cdef void _stop_broker(self, int reason) except *
     @cython.locals(was=cython.int)
     cdef void _free_broker(self, int reason) except *

@@ -7,7 +7,9 @@ take, only after it has read all there is, up to 32 times 256 KiB: after a large
 """
 
 import asyncio
+import fcntl
 import os
+import termios
 from collections.abc import Callable
 from typing import Protocol
 
@@ -41,6 +43,18 @@ def last_words(transport: asyncio.Transport | None) -> bytes:
         return os.read(transport.get_extra_info("socket").fileno(), LARGE_READ)
     except OSError:
         return b""
+
+
+def bytes_waiting(transport: asyncio.Transport | None) -> bool:
+    """Whether a peer has sent what has not been read yet."""
+    if transport is None:
+        return False
+    waiting = bytearray(4)
+    try:
+        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.FIONREAD, waiting)
+    except OSError:
+        return False
+    return any(waiting)
 
 
 class Host(Protocol):
@@ -196,10 +210,10 @@ class Relay:
         self.connection.commands = 0
         if commands & _OPEN_UPSTREAM:
             self.host.open_upstream(self)
-        if commands & _HOLD_CLIENT:
-            self._stop_client(_BY_CONNECTION)
         if commands & _FREE_CLIENT:
             self._free_client(_BY_CONNECTION)
+        if commands & _HOLD_CLIENT:  # after FREE: what was held may have been a DISCONNECT
+            self._stop_client(_BY_CONNECTION)
         if commands & _END and not self.ended:
             self._end()
 
@@ -232,21 +246,12 @@ class Relay:
         if not self.client_stopped and self.client is not None and not self.client.is_closing():
             self.client.pause_reading()
         self.client_stopped |= reason
-        self._excuse()
 
     def _free_client(self, reason: int) -> None:
         was = self.client_stopped
         self.client_stopped &= ~reason
-        self._excuse()
         if was and not self.client_stopped and self.client is not None and not self.client.is_closing():
             self.client.resume_reading()
-
-    def _excuse(self) -> None:
-        """A client that does not read, or a broker that does not, excuses the client's silence.
-
-        What the connection itself holds back is bounded by timers of its own, and a turn takes no time.
-        """
-        self.connection.client_stopped = self.client_stopped & (_BY_BROKER | _BY_CLIENT) != 0
 
     def _stop_broker(self, reason: int) -> None:
         if not self.broker_stopped and self.broker is not None and not self.broker.is_closing():
@@ -280,6 +285,11 @@ class Relay:
     def _wake(self) -> None:
         self.timer = None
         self.timer_at = 0.0
+        # Not reading hides whether a client lives. One that has sent what is not read yet does; one that neither reads
+        # nor sends is as silent as any other.
+        self.connection.client_excused = self.client_stopped & (_BY_BROKER | _BY_CLIENT) != 0 and bytes_waiting(
+            self.client
+        )
         self.connection.tick(self.clock())
         self._act()
 

@@ -14,7 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..engine.counters import CONNECTIONS, UPSTREAM_UP, Counters, create_block, open_block
+from ..policy.address import Address
 from .health import Log
+from .listeners import unlink_socket_files
 from .worker import DRAIN, READY, Orders
 
 FIRST_PAUSE = 0.1
@@ -43,6 +45,7 @@ class _Process:
                 [*command, str(theirs.fileno())],
                 pass_fds=(theirs.fileno(), orders.counters_fd, orders.lock_fd, *orders.listen_fds),
                 stdin=subprocess.DEVNULL,
+                process_group=0,  # Ctrl-C is for the supervisor, which ends its workers in order
             )
         ours.setblocking(False)
         self.control = ours
@@ -104,6 +107,11 @@ class Supervisor:
         """Drain all workers, then end those that take longer than they may."""
         for task in self._tasks:
             task.cancel()
+        # First of all, so that clients who are told to go are refused and not kept waiting when they come back.
+        unlink_socket_files(Address.parse(text) for text in self._orders[0].listen)
+        for own in self._sockets:
+            for sock in own:
+                sock.close()
         living = list(self._processes.values())
         await asyncio.gather(*(process.drain() for process in living))
         ends = [asyncio.ensure_future(process.ended()) for process in living]
@@ -117,9 +125,6 @@ class Supervisor:
             await asyncio.wait(ends)
         for process in living:
             process.control.close()
-        for own in self._sockets:
-            for sock in own:
-                sock.close()
         os.close(self._counters_fd)
 
     def processes(self) -> Mapping[str, int]:
@@ -179,4 +184,9 @@ class Supervisor:
 
 
 def _how(returncode: int) -> str:
-    return f"killed by {signal.Signals(-returncode).name}" if returncode < 0 else f"exit code {returncode}"
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    try:
+        return f"killed by {signal.Signals(-returncode).name}"
+    except ValueError:  # a real-time signal
+        return f"killed by signal {-returncode}"

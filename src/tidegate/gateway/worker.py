@@ -16,10 +16,13 @@ from typing import cast
 from ..engine.counters import LAG_BOUNDS, LAG_BUCKETS, LAG_COUNT, LAG_MICROSECONDS, Counters, open_block
 from ..policy.address import Address
 from .connection import Connection
+from .dial import dial
 from .health import Health, Log
 from .listeners import BACKLOG, unlink_socket_files
 from .relay import Relay, Upstream
 
+MAX_OPENING = 64
+"""Upstreams that a worker opens at a time; more wait their turn. Fewer than Mosquitto's queue takes, which is 100."""
 READY = b"ready\n"
 """What a worker says over the control socket once it accepts clients."""
 DRAIN = b"drain\n"
@@ -71,13 +74,12 @@ class Worker:
         self._loop = loop
         self._broker = Address.parse(orders.broker)
         self._health = Health(self._broker, self.counters, log)
+        self._opening = asyncio.Semaphore(MAX_OPENING)
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
 
     async def start(self) -> None:
         """Accept clients."""
-        self._run(self._health.watch(lambda: bool(self.relays)))
-        self._run(self._measure_lag())
         for fd in self._orders.listen_fds:
             sock = socket.socket(fileno=fd)
             protocol = cast(Callable[[], asyncio.Protocol], lambda: Relay(self, self._loop))
@@ -115,11 +117,8 @@ class Worker:
     async def _open_upstream(self, relay: Relay) -> None:
         protocol = cast(Callable[[], asyncio.Protocol], lambda: Upstream(relay))
         try:
-            async with asyncio.timeout(self.connect_timeout):
-                if self._broker.kind == "unix":
-                    await self._loop.create_unix_connection(protocol, self._broker.path)
-                else:
-                    await self._loop.create_connection(protocol, self._broker.host, self._broker.port)
+            async with asyncio.timeout(self.connect_timeout), self._opening:
+                await dial(self._broker, protocol)
         except TimeoutError:
             self._health.failed(f"no connection within {self.connect_timeout:g} s")
             relay.broker_failed()
@@ -130,15 +129,20 @@ class Worker:
             self._health.answered()
 
     def connection_ended(self, relay: Relay, connection: Connection) -> None:
-        """Log what a connection ended of, if it was a fault; ask after the broker if it may be that."""
+        """Log what the client did wrong, if it did; ask after the broker if the end may be its doing."""
         if connection.fault is not None:
             self._log.debug("client broke the protocol", reason=connection.fault.text)
         if connection.broker_fault is not None:
-            self._log.warning("broker broke the protocol", reason=connection.broker_fault.text)
-        if connection.lost_broker:
+            self._health.failed(connection.broker_fault.text)
+        elif connection.doubt_broker:
             self._health.doubt()
 
-    async def _measure_lag(self) -> None:
+    async def watch_broker(self) -> None:
+        """Ask after the broker for ever."""
+        await self._health.watch(lambda: bool(self.relays))
+
+    async def measure_lag(self) -> None:
+        """Note for ever how late the event loop is."""
         while True:
             due = self._loop.time() + LAG_INTERVAL
             await asyncio.sleep(LAG_INTERVAL)
@@ -156,25 +160,45 @@ class Worker:
 
 
 async def serve(orders: Orders, control: socket.socket, log: Log) -> None:
-    """Be a worker until told to drain; the process ends at once when the supervisor is gone."""
+    """Be a worker until told to drain; the process ends at once when the supervisor is gone.
+
+    What ends for ever and should not raises here: the process ends too, and is replaced.
+    """
     loop = asyncio.get_running_loop()
     worker = Worker(orders, log, loop)
     reader, writer = await asyncio.open_unix_connection(sock=control)
-    drain = asyncio.ensure_future(_told_to_drain(reader, orders))
     for number in (signal.SIGINT, signal.SIGTERM):
-        # Ctrl-C, timeout(1) and systemd signal the whole group: the supervisor alone decides when a worker ends.
+        # timeout(1) and systemd signal all processes of a service: the supervisor alone decides when a worker ends.
         loop.add_signal_handler(number, lambda: None)
+    supervisor = Supervision(reader, orders)
+    essential = {
+        asyncio.ensure_future(task) for task in (supervisor.follow(), worker.watch_broker(), worker.measure_lag())
+    }
     await worker.start()
     writer.write(READY)
-    await drain
+    drain = asyncio.ensure_future(supervisor.drain.wait())
+    done, _ = await asyncio.wait({drain, *essential}, return_when=asyncio.FIRST_COMPLETED)
+    for task in done - {drain}:
+        task.result()
     await worker.drain()
 
 
-async def _told_to_drain(reader: asyncio.StreamReader, orders: Orders) -> None:
-    try:
-        line = await reader.readline()
-    except OSError:
-        line = b""
-    if line != DRAIN:
-        unlink_socket_files(Address.parse(text) for text in orders.listen)
-        os._exit(1)  # nothing to save: clients hold what was not acknowledged to them
+class Supervision:
+    """What the supervisor says, and whether it lives."""
+
+    def __init__(self, reader: asyncio.StreamReader, orders: Orders) -> None:
+        self.drain = asyncio.Event()
+        self._reader = reader
+        self._orders = orders
+
+    async def follow(self) -> None:
+        """Set `drain` when told to; end the process when the supervisor is gone, also while it drains."""
+        while True:
+            try:
+                line = await self._reader.readline()
+            except OSError:
+                line = b""
+            if line != DRAIN:
+                unlink_socket_files(Address.parse(text) for text in self._orders.listen)
+                os._exit(1)  # nothing to save: clients hold what was not acknowledged to them
+            self.drain.set()

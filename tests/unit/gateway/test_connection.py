@@ -133,6 +133,7 @@ class TestUpstreamDown:
         play.take()
         assert play.at(4.0).take() == (b"", b"", [])
         assert play.at(5.0).take() == (b"\x20\x02\x00\x03", b"", ["end"])
+        assert play.connection.doubt_broker
 
     def test_gone_in_mid_session(self) -> None:
         play = Playbook.opened(5)
@@ -163,6 +164,13 @@ class TestEnhancedAuthentication:
         assert play.client(self.AUTH).take() == (b"", self.AUTH, [])
         play.broker(connack(5))
         assert play.state is State.OPEN
+
+    def test_auth_that_the_broker_has_not_asked_for(self) -> None:
+        play = Playbook().client(connect(5, properties=METHOD))
+        play.take()
+        to_client, to_broker, commands = play.client(self.AUTH).take()
+        assert read_connack(to_client, 5).reason == ReasonCode.PROTOCOL_ERROR
+        assert (to_broker, commands) == (b"", ["end"])
 
     def test_without_a_method_auth_is_held_like_anything_else(self) -> None:
         play = Playbook().client(connect(5)).upstream()
@@ -401,6 +409,18 @@ class TestAliases:
         play.client(publish(topic, version=5, properties=[(P.TOPIC_ALIAS, alias)]))
         assert read_disconnect(play.take()[0]).reason == reason
 
+    def test_what_stood_before_a_wrong_alias_goes_on_once(self) -> None:
+        play = Playbook.opened(5)
+        good = publish("good", qos=2, version=5)
+        assert play.client(good + publish("", version=5, properties=[(P.TOPIC_ALIAS, 9)])).take()[1] == good
+
+    def test_expanded_beyond_what_mqtt_can_frame(self) -> None:
+        play = Playbook.opened(5, max_packet=1 << 28)
+        play.client(publish("t" * 60_000, version=5, properties=[(P.TOPIC_ALIAS, 1)]))
+        play.take()
+        play.client(b"\x30" + encode_length((1 << 28) - 10) + b"\x00\x00\x03\x23\x00\x01")
+        assert read_disconnect(play.take()[0]).reason == ReasonCode.PACKET_TOO_LARGE
+
     def test_the_topics_behind_aliases_are_bounded(self) -> None:
         play = Playbook.opened(5)
         topic = "x" * (ALIAS_BYTES // 2)
@@ -463,9 +483,9 @@ class TestKeepalive:
         assert play.at(1e6).take() == (b"", b"", []), "the timer that CONNECT had armed says nothing any more"
         assert play.state is State.OPEN
 
-    def test_silence_of_a_client_that_is_not_read_is_not_its_own(self) -> None:
+    def test_silence_of_a_client_whose_bytes_are_not_read_is_not_its_own(self) -> None:
         play = Playbook.opened(4, keepalive=10)
-        play.connection.client_stopped = True
+        play.connection.client_excused = True
         play.at(14.0)
         play.at(28.0)
         assert play.state is State.OPEN

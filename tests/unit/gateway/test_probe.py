@@ -104,10 +104,29 @@ async def test_a_socket_of_another_group_is_told_with_the_command(
     async def refuse(*_: object, **__: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(asyncio, "open_unix_connection", refuse)  # root may connect everywhere
+    monkeypatch.setattr("tidegate.gateway.probe.dial", refuse)  # root may connect everywhere
     trouble = await probe(Address(kind="unix", path=str(path)), GUARD) or ""
     assert f"{path} is 0770 {path.owner()}:{path.group()}" in trouble
     assert f"usermod -aG {path.group()} USER" in trouble
+
+
+async def test_a_socket_whose_owner_has_no_name_here_is_told_by_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mqtt"
+    path.touch(mode=0o770)
+    seen = os.stat(path)
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    # As root of a container makes it: ids of a system with other users.
+    numbers = [*seen[:4], 54321, 54322, *seen[6:]]
+    monkeypatch.setattr("tidegate.gateway.probe.dial", refuse)
+    monkeypatch.setattr("tidegate.gateway.probe.os.stat", lambda _: os.stat_result(numbers))
+    trouble = await probe(Address(kind="unix", path=str(path)), GUARD) or ""
+    assert "54321:54322" in trouble
+    assert "usermod -aG 54322 USER" in trouble
 
 
 async def test_a_folder_that_may_not_be_entered_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,9 +136,8 @@ async def test_a_folder_that_may_not_be_entered_is_told(tmp_path: Path, monkeypa
     def hidden(*_: object, **__: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(asyncio, "open_unix_connection", refuse)
+    monkeypatch.setattr("tidegate.gateway.probe.dial", refuse)
     monkeypatch.setattr(os, "stat", hidden)
-    monkeypatch.setattr(Path, "stat", hidden)
     trouble = await probe(Address(kind="unix", path=str(tmp_path / "mqtt")), GUARD) or ""
     assert "may not enter a folder" in trouble
 

@@ -131,6 +131,15 @@ class Scene:
         return self
 
 
+@pytest.fixture
+def peers() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A socket of ours and its peer's."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with ours, theirs:
+        yield ours, theirs
+
+
 def test_bytes_cross_both_ways() -> None:
     scene = Scene().open()
     scene.relay.data_received(publish("a"))
@@ -200,14 +209,37 @@ def test_the_client_is_not_read_while_its_bytes_wait_for_connack() -> None:
     assert scene.broker.take() == connect() + publish()
 
 
-def test_a_client_that_is_not_read_does_not_time_out() -> None:
+@pytest.mark.parametrize("stopped_by", ["broker", "client"])
+def test_a_client_that_is_not_read_lives_while_it_has_sent_something(
+    peers: tuple[socket.socket, socket.socket], stopped_by: str
+) -> None:
     scene = Scene().open(keepalive=10)
-    scene.upstream.pause_writing()
+    side = scene.upstream if stopped_by == "broker" else scene.relay
+    scene.client.socket, theirs = peers
+    theirs.send(b"\xc0\x00")
+    side.pause_writing()
     scene.loop.move(100.0)
     assert scene.ended == []
-    scene.upstream.resume_writing()
+    scene.client.socket.recv(2)
     scene.loop.move(200.0)
+    assert len(scene.ended) == 1, "nothing is left that it has sent: it is as silent as any other"
+
+
+def test_a_client_that_neither_reads_nor_sends_is_silent(peers: tuple[socket.socket, socket.socket]) -> None:
+    scene = Scene().open(keepalive=10)
+    scene.client.socket = peers[0]
+    scene.relay.pause_writing()
+    scene.loop.move(15.0)
     assert len(scene.ended) == 1
+
+
+def test_a_disconnect_that_was_held_behind_connect_is_the_last_that_is_read() -> None:
+    scene = Scene()
+    scene.relay.data_received(connect() + b"\xe0\x00")
+    scene.upstream.connection_made(scene.broker)  # type: ignore[arg-type]
+    scene.upstream.data_received(connack())
+    assert scene.broker.take() == connect() + b"\xe0\x00"
+    assert not scene.client.reading
 
 
 def test_a_timer_is_not_armed_anew_by_every_packet() -> None:
@@ -230,7 +262,7 @@ def test_the_broker_gone_closes_the_client() -> None:
     scene.upstream.connection_lost(None)
     assert scene.client.closing
     assert scene.client.take()[0] == 0xE0
-    assert scene.ended[0].lost_broker
+    assert scene.ended[0].doubt_broker
 
 
 def test_the_client_gone_closes_the_broker() -> None:
@@ -239,15 +271,6 @@ def test_the_client_gone_closes_the_broker() -> None:
     assert scene.broker.closing
     scene.upstream.connection_lost(None)
     assert scene.loop.waiting() == []
-
-
-@pytest.fixture
-def peers() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A socket of ours and its peer's."""
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    with ours, theirs:
-        yield ours, theirs
 
 
 def test_what_the_broker_said_before_a_write_to_it_failed_is_heard(
@@ -259,7 +282,7 @@ def test_what_the_broker_said_before_a_write_to_it_failed_is_heard(
     peers[1].send(dismissal)
     scene.upstream.connection_lost(BrokenPipeError())
     assert scene.client.take() == dismissal
-    assert not scene.ended[0].lost_broker
+    assert not scene.ended[0].doubt_broker
 
 
 def test_what_the_client_said_before_a_write_to_it_failed_is_heard(
