@@ -41,12 +41,16 @@ class _Process:
     def __init__(self, command: Sequence[str], orders: Orders) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            self.process = subprocess.Popen(
-                [*command, str(theirs.fileno())],
-                pass_fds=(theirs.fileno(), orders.counters_fd, orders.lock_fd, *orders.listen_fds),
-                stdin=subprocess.DEVNULL,
-                process_group=0,  # Ctrl-C is for the supervisor, which ends its workers in order
-            )
+            try:
+                self.process = subprocess.Popen(
+                    [*command, str(theirs.fileno())],
+                    pass_fds=(theirs.fileno(), orders.counters_fd, orders.lock_fd, *orders.listen_fds),
+                    stdin=subprocess.DEVNULL,
+                    process_group=0,  # Ctrl-C is for the supervisor, which ends its workers in order
+                )
+            except OSError:
+                ours.close()
+                raise
         ours.setblocking(False)
         self.control = ours
         self.orders = orders
@@ -64,16 +68,18 @@ class _Process:
         raise WorkerFailed(f"worker {self.orders.row} ended while it started; its last log lines say why")
 
     async def ended(self) -> None:
-        """Wait for the process's end: its side of the control socket closes with it."""
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(OSError):
-            while await loop.sock_recv(self.control, 64):
-                pass
+        """Wait for the process's end: its side of the control socket closes with it, and ours then too."""
+        if self.control.fileno() >= 0:
+            loop = asyncio.get_running_loop()
+            with contextlib.suppress(OSError):
+                while await loop.sock_recv(self.control, 64):
+                    pass
+            self.control.close()
         while self.process.poll() is None:
             await asyncio.sleep(0.01)
 
     async def drain(self) -> None:
-        with contextlib.suppress(OSError):  # it is ending already
+        with contextlib.suppress(OSError, ValueError):  # it is ending already, or has ended
             await asyncio.get_running_loop().sock_sendall(self.control, DRAIN)
 
 
@@ -107,6 +113,8 @@ class Supervisor:
         """Drain all workers, then end those that take longer than they may."""
         for task in self._tasks:
             task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         # First of all, so that clients who are told to go are refused and not kept waiting when they come back.
         unlink_socket_files(Address.parse(text) for text in self._orders[0].listen)
         for own in self._sockets:
@@ -123,8 +131,6 @@ class Supervisor:
                 process.process.kill()
         if ends:
             await asyncio.wait(ends)
-        for process in living:
-            process.control.close()
         os.close(self._counters_fd)
 
     def processes(self) -> Mapping[str, int]:
@@ -146,7 +152,12 @@ class Supervisor:
     async def _spawn(self, row: int) -> None:
         process = _Process(self._command, self._orders[row])
         self._processes[row] = process
-        await process.ready()
+        try:
+            await process.ready()
+        except WorkerFailed:
+            process.process.kill()
+            await process.ended()
+            raise
 
     async def _keep(self, row: int) -> None:
         pause = FIRST_PAUSE
@@ -155,7 +166,6 @@ class Supervisor:
             process = self._processes[row]
             began = loop.time()
             await process.ended()
-            process.control.close()
             self._reset_gauges(row)
             if loop.time() - began > LIVED:
                 pause = FIRST_PAUSE
@@ -173,8 +183,6 @@ class Supervisor:
                     break
                 except (WorkerFailed, OSError) as error:
                     self._log.error("worker could not be replaced", worker=row, reason=str(error))
-                    self._processes[row].process.kill()
-                    await self._processes[row].ended()
 
     def _reset_gauges(self, row: int) -> None:
         """A dead worker has no connections and knows no broker; what it counted stays."""

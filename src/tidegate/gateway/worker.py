@@ -181,6 +181,9 @@ async def serve(orders: Orders, control: socket.socket, log: Log) -> None:
     for task in done - {drain}:
         task.result()
     await worker.drain()
+    for task in essential:
+        task.cancel()
+    await asyncio.wait(essential)
 
 
 class Supervision:

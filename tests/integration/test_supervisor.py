@@ -1,0 +1,334 @@
+"""The supervisor with real workers in front of a real broker, on the event loop that it runs on."""
+
+import asyncio
+import contextlib
+import errno
+import functools
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import psutil
+import pytest
+import uvloop
+
+from support import wire
+from support.broker import Broker
+from support.eventually import eventually
+from support.raw import RawClient
+from support.record_log import RecordLog
+from support.wait import GUARD
+from tidegate.engine.counters import CONNECTIONS, UPSTREAM_UP, Counters
+from tidegate.gateway import supervisor as module
+from tidegate.gateway.listeners import bind
+from tidegate.gateway.supervisor import Supervisor, WorkerFailed
+from tidegate.gateway.worker import Orders
+from tidegate.policy.address import Address
+
+P = ParamSpec("P")
+WORKER = (sys.executable, "-m", "tidegate.app.worker")
+FAILS = (sys.executable, "-c", "raise SystemExit(3)")
+
+
+def on_uvloop(test: Callable[P, Coroutine[object, object, None]]) -> Callable[P, None]:
+    """Run a test on the event loop that the supervisor has in production."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(test(*args, **kwargs))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    made = Broker(tmp_path_factory.mktemp("b"))
+    made.start()
+    yield made
+    made.stop()
+
+
+class Scene:
+    """What a supervisor is made of, and the supervisors that were made."""
+
+    def __init__(self, folder: Path, broker: Broker) -> None:
+        self.broker = broker.unix
+        self.log = RecordLog()
+        self.lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
+        self.port = 0
+        self._others = {child.pid for child in psutil.Process().children()}
+
+    def children(self) -> list[psutil.Process]:
+        """The processes that were started since, also those that have ended and were not reaped."""
+        return [child for child in psutil.Process().children() if child.pid not in self._others]
+
+    def supervisor(self, workers: int, command: tuple[str, ...] = WORKER) -> Supervisor:
+        sockets = bind(Address(kind="tcp", host="127.0.0.1", port=0), workers)
+        self.port = sockets[0].getsockname()[1]
+        orders = Orders(
+            row=0,
+            counters_fd=-1,
+            listen_fds=[],
+            lock_fd=self.lock,
+            listen=[f"tcp://127.0.0.1:{self.port}"],
+            broker=self.broker,
+            connect_timeout=GUARD,
+            max_packet=1 << 20,
+            drain_timeout=0.2,
+            log_format="json",
+            log_level="warning",
+        )
+        return Supervisor(command, orders, [[sock] for sock in sockets], self.log)
+
+    @asynccontextmanager
+    async def running(self, workers: int) -> AsyncIterator[Supervisor]:
+        """A supervisor that has started; stopped at the end, which must leave no process."""
+        made = self.supervisor(workers)
+        try:
+            await made.start()
+            yield made
+        finally:
+            await made.stop()
+            assert self.children() == []
+
+    async def client(self, client_id: str) -> RawClient:
+        """A client that the broker has accepted. The supervisor goes on meanwhile: it may be what is waited for."""
+
+        def connected() -> RawClient:
+            client = RawClient(self.port)
+            client.connect(client_id)
+            return client
+
+        return await asyncio.to_thread(connected)
+
+
+@pytest.fixture
+def scene(tmp_path: Path, broker: Broker) -> Iterator[Scene]:
+    made = Scene(tmp_path, broker)
+    yield made
+    os.close(made.lock)
+
+
+@pytest.fixture
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead worker is replaced with no pause to speak of."""
+    monkeypatch.setattr(module, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.01)
+
+
+def descriptors() -> dict[str, str]:
+    """The open descriptors of this process, and what each is."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one of the listing itself
+            found[name] = os.readlink(f"/proc/self/fd/{name}")
+    return found
+
+
+def connections(supervisor: Supervisor) -> list[int]:
+    """The gauge of each worker."""
+    return [Counters(supervisor.words, row).value(CONNECTIONS) for row in range(supervisor.workers)]
+
+
+async def kill(supervisor: Supervisor, row: int) -> int:
+    """kill -9 of a worker: its pid."""
+    pid = supervisor.processes()[f"worker-{row}"]
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def restarted(supervisor: Supervisor, row: int, pid: int) -> Callable[[], bool]:
+    """Whether a worker other than `pid` runs."""
+    return lambda: supervisor.processes().get(f"worker-{row}", pid) != pid
+
+
+@on_uvloop
+async def test_every_worker_accepts(scene: Scene) -> None:
+    async with scene.running(2) as supervisor:
+        assert list(supervisor.processes()) == ["worker-0", "worker-1"]
+        assert {child.pid for child in scene.children()} == set(supervisor.processes().values())
+        clients = []
+        for number in range(200):  # the kernel spreads them
+            clients.append(await scene.client(f"spread-{number}"))
+            if all(connections(supervisor)):
+                break
+        assert all(connections(supervisor))
+        assert sum(connections(supervisor)) == len(clients)
+        assert supervisor.restarts == 0
+        await eventually(lambda: supervisor.trouble() is None, "both to have found the broker")
+        for client in clients:
+            client.close()
+
+
+@on_uvloop
+async def test_a_worker_that_is_killed_is_replaced(scene: Scene) -> None:
+    async with scene.running(1) as supervisor:
+        lost = await scene.client("lost")
+        assert connections(supervisor) == [1]
+        pid = await kill(supervisor, 0)
+        await eventually(lambda: supervisor.restarts == 1, "the death to be noticed")
+        assert connections(supervisor) == [0]
+        assert Counters(supervisor.words, 0).value(UPSTREAM_UP) == 0
+        assert supervisor.trouble() is not None
+        await eventually(restarted(supervisor, 0, pid), "the successor")
+        assert scene.log.said == [
+            ("error", "worker died and is being replaced", {"worker": 0, "how": "killed by SIGKILL"})
+        ]
+        await eventually(lambda: supervisor.trouble() is None, "the successor to find the broker")
+        lost.close()
+
+
+@on_uvloop
+async def test_who_connects_while_nobody_accepts_is_served_by_the_successor(scene: Scene) -> None:
+    async with scene.running(1) as supervisor:
+        pid = await kill(supervisor, 0)
+        psutil.Process(pid).wait(GUARD)
+        # Nobody accepts now: the supervisor cannot have replaced it before this task lets go.
+        early = [RawClient(scene.port) for _ in range(5)]
+        for number, client in enumerate(early):
+            client.send(wire.connect(wire.V311, f"early-{number}"))
+        for client in early:
+            answer = await asyncio.to_thread(client.read)
+            assert answer is not None
+            assert wire.tell(answer, wire.V311) == "CONNACK 0x00"
+        assert supervisor.restarts == 1
+        assert restarted(supervisor, 0, pid)()
+        for client in early:
+            client.close()
+
+
+@on_uvloop
+async def test_the_others_go_on(scene: Scene) -> None:
+    async with scene.running(2) as supervisor:
+        clients: list[RawClient] = []
+        while not connections(supervisor)[1]:
+            assert len(clients) < 200
+            clients.append(await scene.client(f"other-{len(clients)}"))
+        kept = clients[-1]
+        pid = await kill(supervisor, 0)
+        await eventually(restarted(supervisor, 0, pid), "the successor")
+        assert kept.exchange(wire.PINGREQ) == wire.PINGRESP
+        assert connections(supervisor)[1] >= 1
+        for client in clients:
+            client.close()
+
+
+@pytest.mark.usefixtures("quickly")
+@on_uvloop
+async def test_restarts_leak_no_descriptor(scene: Scene) -> None:
+    async with scene.running(1) as supervisor:
+        before = len(descriptors())
+        for restarts in range(1, 6):
+            pid = await kill(supervisor, 0)
+            await eventually(restarted(supervisor, 0, pid), "the successor")
+            (await scene.client(f"after-{restarts}")).close()
+            assert supervisor.restarts == restarts
+        assert len(descriptors()) <= before, descriptors()
+
+
+@pytest.mark.usefixtures("quickly")
+@on_uvloop
+async def test_successors_that_fail_are_replaced_too_and_leak_nothing(scene: Scene, tmp_path: Path) -> None:
+    """The first succeeds, the next three end at once, the fifth succeeds."""
+    count = tmp_path / "count"
+    count.write_text("")
+    program = (
+        "import os, sys; f = open(sys.argv[1], 'a+'); f.write('x'); f.flush(); n = f.tell()\n"
+        "if n in (2, 3, 4): sys.exit(3)\n"
+        f"os.execv({sys.executable!r}, [{sys.executable!r}, '-m', 'tidegate.app.worker', sys.argv[2]])"
+    )
+    supervisor = scene.supervisor(1, (sys.executable, "-c", program, str(count)))
+    try:
+        await supervisor.start()
+        before = len(descriptors())
+        pid = await kill(supervisor, 0)
+        await eventually(lambda: len(count.read_text()) == 5, "the fifth start")
+        await eventually(restarted(supervisor, 0, pid), "the successor")
+        (await scene.client("patient")).close()
+        told = [event for event, _ in scene.log.of("error")]
+        assert told == ["worker died and is being replaced", *["worker could not be replaced"] * 3]
+        assert len(descriptors()) <= before, descriptors()
+    finally:
+        await supervisor.stop()
+    assert scene.children() == []
+
+
+@pytest.mark.usefixtures("quickly")
+@on_uvloop
+async def test_a_successor_that_cannot_even_be_started_is_tried_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fork(2) answers on a machine that has no process or descriptor to spare."""
+    popen, failures = subprocess.Popen, 3
+
+    def fail_at_first(*args: Any, **kwargs: Any) -> object:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return popen(*args, **kwargs)
+
+    async with scene.running(1) as supervisor:
+        before = len(descriptors())
+        pid = await kill(supervisor, 0)
+        with monkeypatch.context() as patched:
+            patched.setattr(subprocess, "Popen", fail_at_first)
+            await eventually(restarted(supervisor, 0, pid), "the successor")
+        (await scene.client("late")).close()
+        assert len(descriptors()) <= before, descriptors()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@on_uvloop
+async def test_a_command_that_fails_at_once(scene: Scene, workers: int) -> None:
+    supervisor = scene.supervisor(workers, FAILS)
+    with pytest.raises(WorkerFailed, match=r"worker [01] "):
+        await supervisor.start()
+    await supervisor.stop()
+    assert supervisor.processes() == {}
+
+
+@on_uvloop
+async def test_one_worker_that_fails_takes_the_others_with_it(scene: Scene) -> None:
+    program = (
+        "import os, socket, sys\n"
+        "s = socket.socket(fileno=int(sys.argv[1])); line = s.recv(65536, socket.MSG_PEEK)\n"
+        "if b'\"row\": 1' in line: sys.exit(3)\n"
+        f"s.set_inheritable(True); os.execv({sys.executable!r}, "
+        f"[{sys.executable!r}, '-m', 'tidegate.app.worker', str(s.detach())])"
+    )
+    supervisor = scene.supervisor(2, (sys.executable, "-c", program))
+    with pytest.raises(WorkerFailed, match="worker 1 "):
+        await supervisor.start()
+    await supervisor.stop()
+    assert scene.children() == []
+    assert supervisor.processes() == {}
+
+
+@pytest.mark.parametrize("moment", ["dead", "starting"])
+@on_uvloop
+async def test_stop_while_a_worker_is_replaced_leaves_no_process(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, moment: str
+) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE", 10 * GUARD if moment == "dead" else 0.01)
+    supervisor = scene.supervisor(2)
+    await supervisor.start()
+    pid = await kill(supervisor, 0)
+    if moment == "dead":
+        await eventually(lambda: supervisor.restarts == 1, "the death to be noticed")
+    else:
+        await eventually(restarted(supervisor, 0, pid), "the successor's process, which cannot be ready yet")
+    async with asyncio.timeout(GUARD):
+        await supervisor.stop()
+    assert caplog.records == [], "no task of its own failed unseen"
+    assert scene.children() == []
+    assert supervisor.processes() == {}
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", scene.port))
