@@ -58,9 +58,14 @@ def client_connack(connack: Connack, received: bytes, version: int, max_packet: 
             offered = replaced(offered, PropertyId.MAXIMUM_PACKET_SIZE, max_packet)
         wire = replace(connack, properties=offered).write(version)
         if len(wire) > client_packet:
-            # The broker's own words fit its client; ours only narrow them, so without them nothing is promised
-            # that does not hold (section 3.1.2.11.4: never more than the client's Maximum Packet Size).
-            wire = received
+            # Section 3.1.2.11.4: never more than the client's Maximum Packet Size. Then only what the broker itself
+            # offers is lowered, which takes no byte more, and what it does not mention stays unsaid.
+            bounds = {PropertyId.TOPIC_ALIAS_MAXIMUM: ALIAS_MAXIMUM, PropertyId.MAXIMUM_PACKET_SIZE: max_packet}
+            lowered: Properties = [
+                (name, min(value, bounds.get(name, value)) if isinstance(value, int) else value)
+                for name, value in properties
+            ]
+            wire = replace(connack, properties=lowered).write(version)
     return Offer(
         wire,
         accepted,
