@@ -2,6 +2,7 @@
 # make test      everything that must hold: style, types, layers, tests
 # make check     the fast part of it: style, types, layers, unit tests
 # make bench     side by side with nginx, HAProxy and bare Mosquitto (ARGS="--rounds 9")
+# make sanitize  the compiled modules under ASan and UBSan (part of make test)
 # make fuzz      every parser against a fuzzer (SECONDS=60 each)
 # make soak      the demonstrations that take minutes: kill -9, big packets, memory
 # make clean     remove what was built
@@ -23,7 +24,7 @@ help:
 
 # What a fresh machine lacks is installed through apt where that is allowed, else named with its command.
 .venv/.tools: pyproject.toml tools/need
-	@tools/need gcc:gcc $(PYTHON):python3 pydev:python3-dev venv:python3-venv
+	@tools/need gcc:gcc libc:libc6-dev $(PYTHON):python3 pydev:python3-dev venv:python3-venv
 	@echo "tidegate: making .venv and fetching the build's tools ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'meson-python>=0.17' 'meson>=1.3' ninja 'cython>=3.1'
@@ -90,6 +91,9 @@ bench: .venv/.dev
 
 fuzz: .venv/.dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'atheris>=2.3'
+	@echo "tidegate: the sources, with coverage to guide the fuzzer ..."
+	@PYTHONPATH=src $(BIN)/python fuzz/fuzz_mqtt.py -max_total_time=$(SECONDS)
+	@echo "tidegate: the compiled modules, blindly ..."
 	@$(BIN)/python fuzz/fuzz_mqtt.py -max_total_time=$(SECONDS)
 
 soak: .venv/.dev

@@ -42,7 +42,7 @@ class MqttJs:
     def __init__(self) -> None:
         node = shutil.which("node")
         assert node, "no node: apt-get install nodejs npm"
-        assert (ROOT / "node_modules" / "mqtt").is_dir(), f"no MQTT.js: run `npm ci` in {ROOT}"
+        assert (ROOT / "node_modules" / "mqtt").is_dir(), f"no MQTT.js: run `npm install` in {ROOT}"
         self.process = subprocess.Popen([node, str(SCRIPT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.clients: dict[int, dict[str, queue.Queue[Any]]] = {}
         self.numbers = itertools.count(1)
