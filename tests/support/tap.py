@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from .wait import GUARD
@@ -48,17 +49,18 @@ class Tap:
 
     @staticmethod
     def _pump(source: socket.socket, sink: socket.socket, record: bytearray) -> None:
-        try:
+        """Forward until the source ends. A sink that is gone ends nothing: what it said last is still on its way."""
+        alive = True
+        with suppress(OSError):
             while data := source.recv(65536):
                 record += data
-                sink.sendall(data)
+                if alive:
+                    try:
+                        sink.sendall(data)
+                    except OSError:
+                        alive = False
+        with suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
-        except OSError:  # one side is gone: so must the other be
-            for end in (source, sink):
-                try:
-                    end.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue
 
     def of(self, marker: bytes) -> list[bytes]:
         """The streams that hold `marker`, a client id or topic of one conversation."""
