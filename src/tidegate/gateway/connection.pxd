@@ -63,6 +63,7 @@ cdef class Connection:
     @cython.locals(at=Py_ssize_t, kind=cython.int, body=Py_ssize_t, end=Py_ssize_t)
     cdef void _client_opening(self, bytes data) except *
     cdef void _greet(self, bytes data, Py_ssize_t at, Py_ssize_t body, Py_ssize_t end) except *
+    cdef void _check_padding(self) except *
     cdef void _control(self, int kind, bytes data, Py_ssize_t at, Py_ssize_t body, Py_ssize_t end) except *
     cdef void _take_quota(self, int packet_id) except *
     @cython.locals(topic=bytes, head=bytes)

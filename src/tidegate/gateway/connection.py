@@ -183,6 +183,7 @@ class Connection:
                 if kind == _CONNECT:
                     self._greet(data, at, body, end)
                 else:
+                    self._check_padding()
                     Auth.read(data, at, body, end, from_client=True)
                     if not self._client_turn:
                         raise PacketError(Fault.DIRECTION, "AUTH that the broker has not asked for")
@@ -195,6 +196,7 @@ class Connection:
 
     def _greet(self, data: bytes, at: int, body: int, end: int) -> None:
         self.version = peek_version(data, body, end)
+        self._check_padding()
         connect = Connect.read(data, at, body, end)
         self._keepalive = float(connect.keepalive)
         if self.version == 5:
@@ -227,8 +229,8 @@ class Connection:
                     break
                 body = _frame.body
                 end = _frame.end
-                if body - at > 2 and data[body - 1] == 0 and self.version == 5:  # 3.x does not forbid it
-                    raise PacketError(Fault.LENGTH, "the remaining length has more bytes than it needs")
+                if _frame.padded:
+                    self._check_padding()
                 if end - at > self.max_packet or (kind != _PUBLISH and end - at > STORED):
                     raise PacketError(Fault.TOO_LARGE, "a packet of more bytes than are taken")
                 if end > size and (kind != _PUBLISH or end - at <= STORE):
@@ -269,6 +271,10 @@ class Connection:
             self._send_broker(data)
         elif run < at:
             self._send_broker(data[run:at])
+
+    def _check_padding(self) -> None:
+        if _frame.padded and self.version == 5:
+            raise PacketError(Fault.LENGTH, "the remaining length has more bytes than it needs")
 
     def _control(self, kind: int, data: bytes, at: int, body: int, end: int) -> None:
         """Check a packet that is not in a message's path."""

@@ -9,12 +9,14 @@ LARGEST_REMAINING = 268_435_455
 class Frame:
     """The place of one packet: `body` is the offset behind its fixed header, `end` that behind its last byte.
 
+    `padded` is true when the remaining length has more bytes than it needs, which MQTT 5 alone forbids (1.5.5).
     One frame is read again and again, so that cutting a stream allocates nothing.
     """
 
     def __init__(self) -> None:
         self.body = 0
         self.end = 0
+        self.padded = False
 
     def read(self, data: bytes, at: int) -> bool:
         """Find the packet that begins at `at`; `end` may lie beyond what has arrived.
@@ -32,6 +34,7 @@ class Frame:
             if byte < 0x80:
                 self.body = i + 1
                 self.end = i + 1 + length
+                self.padded = byte == 0 and i > at + 1
                 return True
             shift += 7
         raise PacketError(Fault.LENGTH, "the remaining length has more than four bytes")

@@ -70,6 +70,15 @@ class TestGreeting:
         assert read_connack(to_client, 5).reason == ReasonCode.MALFORMED_PACKET
         assert (to_broker, commands) == (b"", ["end"])
 
+    def test_a_padded_length_is_malformed_in_version_5_alone(self) -> None:
+        def padded(wire: bytes) -> bytes:
+            return bytes([wire[0], wire[1] | 0x80, 0]) + wire[2:]
+
+        to_client, _, commands = Playbook().client(padded(connect(5))).take()
+        assert read_connack(to_client, 5).reason == ReasonCode.MALFORMED_PACKET
+        assert commands == ["end"]
+        assert Playbook().client(padded(connect(4))).take() == (b"", b"", ["open"])
+
     def test_a_connect_larger_than_what_is_taken_is_refused_before_it_has_come(self) -> None:
         play = Playbook(max_packet=1 << 28)
         play.client(b"\x10" + encode_length(STORED) + connect(5)[2:])
