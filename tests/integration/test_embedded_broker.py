@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from support.eventually import eventually
+from support.record_log import RecordLog
 from support.wait import GUARD, until
 from tidegate.gateway import mosquitto
 from tidegate.gateway.mosquitto import BrokerError, EmbeddedBroker, socket_path
@@ -40,28 +41,6 @@ uvloop.run(main())
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start Mosquitto as another user")
 
 
-class Lines:
-    """A log that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[str, str, dict[str, object]]] = []
-
-    def debug(self, event: str, **fields: object) -> None:
-        self.told.append(("debug", event, fields))
-
-    def info(self, event: str, **fields: object) -> None:
-        self.told.append(("info", event, fields))
-
-    def warning(self, event: str, **fields: object) -> None:
-        self.told.append(("warning", event, fields))
-
-    def error(self, event: str, **fields: object) -> None:
-        self.told.append(("error", event, fields))
-
-    def has(self, level: str, part: str) -> bool:
-        return any(one == level and part in event for one, event, _ in self.told)
-
-
 class Clock:
     """Time that a test moves; a sleep passes at once, and is noted."""
 
@@ -80,8 +59,8 @@ Running = Callable[[], AbstractAsyncContextManager[EmbeddedBroker]]
 
 
 @pytest.fixture
-def log() -> Lines:
-    return Lines()
+def log() -> RecordLog:
+    return RecordLog()
 
 
 @pytest.fixture
@@ -90,7 +69,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def running(tmp_path: Path, log: Lines, clock: Clock) -> Running:
+def running(tmp_path: Path, log: RecordLog, clock: Clock) -> Running:
     """A context in which an embedded broker of this test's state directory runs."""
 
     @asynccontextmanager
@@ -135,13 +114,13 @@ async def kill(broker: EmbeddedBroker) -> None:
     await eventually(lambda: broker.pid != pid, "a new Mosquitto")
 
 
-async def test_it_speaks_mqtt_and_its_log_is_ours(running: Running, log: Lines) -> None:
+async def test_it_speaks_mqtt_and_its_log_is_ours(running: Running, log: RecordLog) -> None:
     async with running() as broker:
         assert await probe(Address(kind="unix", path=str(broker.socket_path)), GUARD) is None
         assert broker.folder.stat().st_mode & 0o777 == 0o700
     assert log.has("info", "mosquitto version")
     assert log.has("info", "terminating")
-    assert all(fields == {"source": "mosquitto"} for _, _, fields in log.told)
+    assert all(fields == {"source": "mosquitto"} for _, _, fields in log.said)
 
 
 async def test_stop_leaves_neither_process_nor_socket(running: Running) -> None:
@@ -160,19 +139,21 @@ async def test_a_retained_message_outlives_a_restart(running: Running) -> None:
         assert await retained(broker) == "hi\n"
 
 
-async def test_it_is_restarted_each_time_later_until_it_has_lived(running: Running, clock: Clock, log: Lines) -> None:
+async def test_it_is_restarted_each_time_later_until_it_has_lived(
+    running: Running, clock: Clock, log: RecordLog
+) -> None:
     async with running() as broker:
         await kill(broker)
         await kill(broker)
         clock.now += mosquitto.STEADY
         await kill(broker)
     assert clock.slept == [0.2, 0.4, 0.2]
-    ended = [fields for level, event, fields in log.told if level == "error" and "ended" in event]
+    ended = [fields for level, event, fields in log.said if level == "error" and "ended" in event]
     assert ended == [{"exit": -signal.SIGKILL, "restart_in": delay} for delay in clock.slept]
 
 
 async def test_a_restart_that_fails_is_told_and_tried_again(
-    running: Running, clock: Clock, log: Lines, monkeypatch: pytest.MonkeyPatch
+    running: Running, clock: Clock, log: RecordLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = iter([Path("/nonexistent/mosquitto"), Path("/nonexistent/mosquitto")])
     async with running() as broker:
@@ -224,7 +205,7 @@ async def test_a_broken_database_is_told_in_its_own_words(running: Running, tmp_
     assert str(folder) in caught.value.fix
 
 
-async def test_a_state_directory_too_deep_is_told(tmp_path: Path, log: Lines) -> None:
+async def test_a_state_directory_too_deep_is_told(tmp_path: Path, log: RecordLog) -> None:
     deep = tmp_path / ("x" * 100)
     with pytest.raises(BrokerError, match="107") as caught:
         await EmbeddedBroker(deep, log).start()
@@ -256,7 +237,7 @@ async def test_kill_9_of_the_parent_ends_it_and_loses_nothing(running: Running, 
         assert await retained(broker) == "hi\n"
 
 
-async def test_the_next_one_waits_for_the_orphan_of_a_killed_parent(tmp_path: Path, log: Lines) -> None:
+async def test_the_next_one_waits_for_the_orphan_of_a_killed_parent(tmp_path: Path, log: RecordLog) -> None:
     with parent_process(tmp_path) as parent:
         assert parent.stdout
         pid = int(parent.stdout.readline())

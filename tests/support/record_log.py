@@ -26,3 +26,7 @@ class RecordLog:
     def of(self, level: str) -> list[tuple[str, dict[str, object]]]:
         """What was said at one level: events and their fields."""
         return [(event, fields) for said, event, fields in self.said if said == level]
+
+    def has(self, level: str, part: str) -> bool:
+        """Whether an event that holds `part` was said at one level."""
+        return any(part in event for event, _ in self.of(level))

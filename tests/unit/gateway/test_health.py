@@ -3,23 +3,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from support.record_log import RecordLog
 from tidegate.engine.counters import ROW_WORDS, UPSTREAM_UP, Counters
 from tidegate.gateway.health import FIRST_PAUSE, IDLE_PAUSE, LONGEST_PAUSE, Health, pauses
 from tidegate.policy.address import Address
 
 BROKER = Address(kind="tcp", host="127.0.0.1", port=1)
-
-
-class Log:
-    """Keeps what was said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, event: str, **fields: object) -> None:
-        self.lines.append(event)
-
-    debug = info = warning = error = say
 
 
 class Stage:
@@ -30,7 +19,7 @@ class Stage:
         self.asked = 0
         self.sleeps: list[float] = []
         self.wake: dict[float, list[asyncio.Event]] = {}
-        self.log = Log()
+        self.log = RecordLog()
         self.counters = Counters(memoryview(bytearray(ROW_WORDS * 8)).cast("Q"), 0)
         self.health = Health(BROKER, self.counters, self.log, ask=self.ask, sleep=self.sleep)
 
@@ -77,7 +66,7 @@ async def test_a_broker_that_answers_is_said_once() -> None:
         stage.health.answered()
 
     await watched(stage, True, body)
-    assert stage.log.lines == ["broker answers"]
+    assert [event for _, event, _ in stage.log.said] == ["broker answers"]
 
 
 async def test_down_is_said_once_probed_with_pauses_and_up_again() -> None:
@@ -88,7 +77,7 @@ async def test_down_is_said_once_probed_with_pauses_and_up_again() -> None:
         await until(lambda: stage.health.up)
 
     await watched(stage, True, body)
-    assert stage.log.lines == ["broker does not answer", "broker answers"]
+    assert [event for _, event, _ in stage.log.said] == ["broker does not answer", "broker answers"]
     assert stage.counters.value(UPSTREAM_UP) == 1
 
 
