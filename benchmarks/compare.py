@@ -21,6 +21,7 @@ import sys
 from .figures import Run, outcomes
 from .machine import describe
 from .options import fraction, parser, positive, scenarios, target_names
+from .policy import LIMITS
 from .report import as_json, machine_table, outcomes_table, scenario_table
 from .scenarios import SCENARIOS, Scenario
 from .stage import Stage, cpu_seconds, end_on_sigterm, require
@@ -74,7 +75,10 @@ def compare(options: argparse.Namespace) -> None:
     with Stage() as stage:
         mqload = build_mqload(stage.folder)
         broker = start_mosquitto(stage)
-        targets = [start_target(stage, name, broker, Options(tidegate=tidegate)) for name in options.targets]
+        targets = [
+            start_target(stage, name, broker, Options(tidegate=tidegate, limits=options.limits))
+            for name in options.targets
+        ]
         for scenario in options.only:
             messages = max(1, round(scenario.messages * options.scale))
             runs: dict[str, list[Run]] = {target.name: [] for target in targets}
@@ -87,7 +91,7 @@ def compare(options: argparse.Namespace) -> None:
     if reached:
         print(outcomes_table(reached))
     if options.json:
-        settings = {"rounds": options.rounds, "scale": options.scale}
+        settings = {"rounds": options.rounds, "scale": options.scale, "limits": options.limits}
         report = {"machine": facts, "settings": settings, **as_json(measured, reached)}
         options.json.write_text(json.dumps(report, indent=1) + "\n")
 
@@ -97,6 +101,7 @@ def main() -> None:
     line.add_argument("--rounds", type=positive, default=5)
     line.add_argument("--only", type=scenarios, default=list(SCENARIOS.values()), metavar="SCENARIO,...")
     line.add_argument("--targets", type=target_names, default=list(COMPARED), metavar="TARGET,...")
+    line.add_argument("--limits", type=int, default=LIMITS, metavar="N", help="of Tidegate's policy; 0: none")
     line.add_argument("--scale", type=fraction, default=1.0, help="times the number of messages")
     line.add_argument("--json", type=pathlib.Path, metavar="OUT", help="write all rounds to this file")
     end_on_sigterm()

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .policy import policy_text
 from .stage import NGINX_STREAM, Stage, free_ports, program, require
 from .wire import Refused, wait_for_connack
 
@@ -56,7 +57,8 @@ state_dir = "{folder}/{name}.state"
 {extra}
 [admin]
 listen = "127.0.0.1:{admin}"
-"""
+
+{policy}"""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class Options:
     workers: int = 1
     gateway_keys: str = ""
     """More lines for Tidegate's [gateway]."""
+    limits: int = 0
+    """Limits of its policy; see policy.py."""
 
 
 def start_mosquitto(stage: Stage, extra: str = "") -> Broker:
@@ -171,6 +175,7 @@ def _tidegate(stage: Stage, name: str, broker: Broker, options: Options) -> Targ
             folder=stage.folder,
             name=name,
             extra=options.gateway_keys,
+            policy=policy_text(options.limits),
         )
     )
     try:

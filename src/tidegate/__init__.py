@@ -11,6 +11,22 @@ The map, from the ground up; imports point down only:
 - `tidegate.cli`: parse, call, print.
 """
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from .engine.errors import SegmentError
+    from .engine.limiter import Hit, Limiter
+
+__all__ = ["Hit", "Limiter", "SegmentError", "__version__"]
 __version__ = version("tidegate")
+
+_LIBRARY = {"Hit": ".engine.limiter", "Limiter": ".engine.limiter", "SegmentError": ".engine.errors"}
+
+
+def __getattr__(name: str) -> object:
+    """The library, imported when it is first asked for: the commands and the workers do without."""
+    if name not in _LIBRARY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LIBRARY[name], __name__), name)

@@ -18,7 +18,7 @@ import psutil
 import pytest
 import uvloop
 
-from support import wire
+from support import limits, wire
 from support.broker import Broker
 from support.eventually import eventually
 from support.raw import RawClient
@@ -62,6 +62,7 @@ class Scene:
         self.broker = broker.unix
         self.log = RecordLog()
         self.lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
+        self.host = limits.host(workers=2)
         self.port = 0
         self._others = {child.pid for child in psutil.Process().children()}
 
@@ -75,9 +76,11 @@ class Scene:
         orders = Orders(
             row=0,
             counters_fd=-1,
+            segment_fd=self.host.fd,
             listen_fds=[],
             lock_fd=self.lock,
             listen=[f"tcp://127.0.0.1:{self.port}"],
+            listener_names=["tcp://127.0.0.1:0"],
             broker=self.broker,
             connect_timeout=GUARD,
             max_packet=1 << 20,
@@ -114,6 +117,7 @@ def scene(tmp_path: Path, broker: Broker) -> Iterator[Scene]:
     made = Scene(tmp_path, broker)
     yield made
     os.close(made.lock)
+    os.close(made.host.fd)
 
 
 @pytest.fixture

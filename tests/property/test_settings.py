@@ -1,16 +1,23 @@
-"""Settings that are generated: any bytes, any valid settings, any layout of keys."""
+"""Settings that are generated: any bytes, any valid settings, any layout of keys, any limits."""
 
 import json
 import tomllib
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from strategies import untimed
+from tidegate.policy import classes, limits
 from tidegate.policy.address import Address
+from tidegate.policy.cautions import warnings
+from tidegate.policy.compile import assign_slots, compile_policy
+from tidegate.policy.enforced import unenforced
+from tidegate.policy.fields import Field
+from tidegate.policy.model import ByClass, Rate
 from tidegate.policy.problems import SettingsError
 from tidegate.policy.settings import check
 from tidegate.policy.toml import parse
@@ -33,9 +40,15 @@ TABLES = st.sampled_from(["gateway", "admin", "log", "limit", "class", "gatway"]
 
 def error_in(data: bytes) -> SettingsError | None:
     try:
-        check(parse(data, "t.toml"))
+        settings = check(parse(data, "t.toml"))
     except SettingsError as error:
         return error
+    # What is valid can be compiled, and what else is told of it has its place.
+    policy, document = settings.policy, settings.document
+    assert compile_policy(policy, assign_slots(policy), settings.gateway.max_packet)
+    for problem in (*warnings(policy, document, settings.gateway.max_packet), *unenforced(policy, document)):
+        assert problem.line
+        assert str(problem).isprintable()
     return None
 
 
@@ -106,6 +119,65 @@ def test_any_values_below_known_keys(values: dict[str, Any]) -> None:
     text = "".join(f"{key} = {toml(value)}\n" for key, value in values.items())
     tomllib.loads(text)
     only_settings_error(text.encode())
+
+
+WORDS = st.sampled_from([
+    "a", "!a", "b", "none", "client", "ip/24/56", "topic/2", "tenant", "{tenant}:*", "a/#", "+", "$share/g/a", "high",
+    "10.0.0.0/8", "20/s burst 40", "1/365d", "1000000000/s", "600/min", "64KiB/s", "10GiB/s burst 1024GiB", "16B/s",
+    "1MiB", "5s", "publish", "connect", "deliver", "will", "auth_failure", "delay", "drop", "reject", "disconnect",
+    "ban", "observe", "3.1", "tcp://127.0.0.1:1883",
+])  # fmt: skip
+LANGUAGE = st.recursive(
+    WORDS | st.integers(0, 5) | st.booleans() | st.sampled_from([limits.FIELDS["rate"].example]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["default", "a", "b", "v3", "v5", "qos0", "qos1", "first", "max", "client_id", "bridge"]),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=4,
+)
+
+
+def tables_of(fields: dict[str, Field]) -> st.SearchStrategy[dict[str, Any]]:
+    """Tables with known keys, whose values are mostly of the right kind."""
+    examples = {key: st.just(field.example) | LANGUAGE for key, field in fields.items()}
+    return st.sets(st.sampled_from(list(fields)), max_size=6).flatmap(
+        lambda keys: st.fixed_dictionaries({key: examples[key] for key in sorted(keys)})
+    )
+
+
+@untimed
+@given(
+    st.dictionaries(st.sampled_from(["a", "b", "sensor", "oncall"]), tables_of(classes.FIELDS), max_size=3),
+    st.lists(tables_of(limits.FIELDS), max_size=3),
+)
+def test_any_classes_and_limits(class_tables: dict[str, Any], limit_tables: list[dict[str, Any]]) -> None:
+    text = "".join(f"class.{name} = {toml(keys)}\n" for name, keys in class_tables.items())
+    for number, keys in enumerate(limit_tables):
+        named = {"name": f"n{number}", "rate": "1/s", **keys}
+        text += "[[limit]]\n" + "".join(f"{key} = {toml(value)}\n" for key, value in named.items())
+    only_settings_error(text.encode())
+
+
+RATES = st.tuples(
+    st.integers(1, 10**6), st.integers(1, 999), st.sampled_from(["ms", "s", "min", "h"]), st.integers(1, 10**6)
+)
+
+
+@untimed
+@given(st.lists(RATES, min_size=1, max_size=4), st.booleans())
+def test_rates_are_read_as_they_were_written(rates: list[tuple[int, int, str, int]], of_bytes: bool) -> None:
+    seconds = {"ms": Fraction(1, 1000), "s": Fraction(1), "min": Fraction(60), "h": Fraction(3600)}
+    wanted = tuple(Rate(amount, number * seconds[unit], burst) for amount, number, unit, burst in rates)
+    least, most, unit = (16, 10 << 30, "B") if of_bytes else (Fraction(0), 10**9, "")
+    assume(all(least <= rate.per_second <= most and rate.burst / rate.per_second <= 365 * 86400 for rate in wanted))
+    texts = [f"{amount}{unit}/{number}{period} burst {burst}{unit}" for amount, number, period, burst in rates]
+    key = "bandwidth" if of_bytes else "rate"
+    (limit,) = check(parse(f'[[limit]]\nname = "x"\n{key} = {toml(texts)}'.encode(), "t.toml")).policy.limits
+    assert getattr(limit, key) == ByClass(wanted)
 
 
 ports = st.integers(1, 65535)

@@ -1,5 +1,6 @@
 """A conversation with a `Connection`, written as it reads: who says what, and what comes out on either side."""
 
+from tidegate.engine.binding import Engine
 from tidegate.engine.counters import ROW_WORDS, Counters
 from tidegate.gateway.connection import END, FREE_CLIENT, HOLD_CLIENT, OPEN_UPSTREAM, Connection
 from tidegate.gateway.states import State
@@ -11,13 +12,13 @@ from tidegate.mqtt.properties import Properties, write_properties
 NAMES = {OPEN_UPSTREAM: "open", HOLD_CLIENT: "hold", FREE_CLIENT: "free", END: "end"}
 
 
-def connect(version: int = 4, keepalive: int = 0, properties: Properties | None = None) -> bytes:
+def connect(version: int = 4, keepalive: int = 0, properties: Properties | None = None, client_id: str = "c") -> bytes:
     return Connect(
         version=version,
         bridge=False,
         clean_start=True,
         keepalive=keepalive,
-        client_id="c",
+        client_id=client_id,
         username=None,
         password=None,
         will=None,
@@ -25,8 +26,10 @@ def connect(version: int = 4, keepalive: int = 0, properties: Properties | None 
     ).write()
 
 
-def connack(version: int = 4, reason: int = 0, properties: Properties | None = None) -> bytes:
-    return Connack(False, reason, properties or []).write(version)
+def connack(
+    version: int = 4, reason: int = 0, properties: Properties | None = None, session_present: bool = False
+) -> bytes:
+    return Connack(session_present, reason, properties or []).write(version)
 
 
 def publish(
@@ -36,22 +39,25 @@ def publish(
     packet_id: int = 1,
     version: int = 4,
     properties: Properties | None = None,
+    dup: bool = False,
 ) -> bytes:
     body = len(topic.encode()).to_bytes(2, "big") + topic.encode()
     if qos:
         body += packet_id.to_bytes(2, "big")
     if version == 5:
         body += write_properties(properties or [])
-    return packet(0x30 | qos << 1, body + payload)
+    return packet(0x30 | dup << 3 | qos << 1, body + payload)
 
 
 class Playbook:
     """Drives one connection; time stands still unless `at` moves it."""
 
-    def __init__(self, max_packet: int = 1 << 20, connect_timeout: float = 5.0) -> None:
+    def __init__(self, max_packet: int = 1 << 20, connect_timeout: float = 5.0, engine: Engine | None = None) -> None:
         self.counters = Counters(memoryview(bytearray(ROW_WORDS * 8)).cast("Q"), 0)
         self.now = 0.0
         self.connection = Connection(self.counters, max_packet, connect_timeout, self.now)
+        if engine is not None:
+            self.connection.limit(engine, bytes([192, 0, 2, 1]), b"tcp://127.0.0.1:1883")
 
     @classmethod
     def opened(
@@ -61,12 +67,15 @@ class Playbook:
         properties: Properties | None = None,
         offered: Properties | None = None,
         max_packet: int = 1 << 20,
+        engine: Engine | None = None,
+        client_id: str = "c",
+        session_present: bool = False,
     ) -> "Playbook":
         """A connection that the broker has accepted, its greetings taken."""
-        play = cls(max_packet)
-        play.client(connect(version, keepalive, properties))
+        play = cls(max_packet, engine=engine)
+        play.client(connect(version, keepalive, properties, client_id))
         play.upstream()
-        play.broker(connack(version, 0, offered))
+        play.broker(connack(version, 0, offered, session_present))
         play.take()
         assert play.state is State.OPEN
         return play

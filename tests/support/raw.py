@@ -14,12 +14,15 @@ OPEN = "open"
 
 
 class RawClient:
-    """One connection to a port of 127.0.0.1 or to a Unix socket; a context manager."""
+    """One connection to a port of 127.0.0.1 or to a Unix socket; a context manager.
 
-    def __init__(self, place: int | Path, version: int = wire.V311) -> None:
+    `source` is where it comes from: every address of 127.0.0.0/8 is this machine's.
+    """
+
+    def __init__(self, place: int | Path, version: int = wire.V311, source: str = "127.0.0.1") -> None:
         self.version = version
         if isinstance(place, int):
-            self.socket = socket.create_connection(("127.0.0.1", place), timeout=GUARD)
+            self.socket = socket.create_connection(("127.0.0.1", place), timeout=GUARD, source_address=(source, 0))
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         else:
             self.socket = socket.socket(socket.AF_UNIX)

@@ -6,6 +6,7 @@ import resource
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import replace
@@ -18,18 +19,27 @@ from .. import __version__
 from ..control.admin import create_app
 from ..control.metrics import create_registry
 from ..control.server import AdminServer
+from ..engine.errors import SegmentError
 from ..gateway.listeners import bind, unlink_socket_files
 from ..gateway.mosquitto import EmbeddedBroker
 from ..gateway.mosquitto_binary import find_mosquitto, mosquitto_version
+from ..gateway.policy_host import PolicyHost
 from ..gateway.probe import probe
 from ..gateway.start_error import StartError
 from ..gateway.state import StateDir
 from ..gateway.supervisor import Supervisor, WorkerFailed
 from ..gateway.worker import Orders
 from ..policy.address import Address
+from ..policy.cautions import warnings
+from ..policy.compile import TooMuch
+from ..policy.counts import LimitCounts
+from ..policy.enforced import unenforced
+from ..policy.problems import SettingsError
 from ..policy.settings import Settings
+from .attribution import tell_transitions
 from .logs import configure
 from .panel import Started, show
+from .reload import Reloader
 
 WORKER = (sys.executable, "-m", "tidegate.app.worker")
 """The command that starts a worker; the control socket's descriptor is its only argument."""
@@ -60,8 +70,12 @@ class Plan:
 class Running:
     """What the admin endpoint reads of the gateway."""
 
-    def __init__(self, supervisor: Supervisor, broker: EmbeddedBroker | None) -> None:
+    def __init__(
+        self, supervisor: Supervisor, broker: EmbeddedBroker | None, host: PolicyHost, reloader: Reloader
+    ) -> None:
         self._supervisor = supervisor
+        self._host = host
+        self._reloader = reloader
         self._broker = broker
         self.words = supervisor.words
         self.workers = supervisor.workers
@@ -71,6 +85,25 @@ class Running:
         """Workers that were started again."""
         return self._supervisor.restarts
 
+    @property
+    def policy_generation(self) -> int:
+        """How many policies have been in force."""
+        return self._host.generation
+
+    @property
+    def failed_reloads(self) -> int:
+        """Reloads that changed nothing."""
+        return self._reloader.failures
+
+    @property
+    def events_lost(self) -> int:
+        """Transitions that nobody was told of."""
+        return self._host.events_lost
+
+    def limits(self) -> Iterator[LimitCounts]:
+        """What was counted of each limit."""
+        return self._host.counts(time.monotonic())
+
     def processes(self) -> Mapping[str, int]:
         """The pids of all processes that live now."""
         processes = {"supervisor": os.getpid(), **self._supervisor.processes()}
@@ -79,20 +112,26 @@ class Running:
         return processes
 
 
-async def serve(settings: Settings) -> None:
-    """Run the gateway until SIGTERM or SIGINT, then drain it.
+async def serve(settings: Settings, config: Path | None = None) -> None:
+    """Run the gateway until SIGTERM or SIGINT, then drain it. SIGHUP reads the policy in `config` again.
 
-    StartError when it cannot start, with the place of the setting that is to blame.
+    StartError when it cannot start, with the place of the setting that is to blame; SettingsError for limits that
+    are not enforced yet: nobody must believe that one holds.
     """
+    if found := unenforced(settings.policy, settings.document):
+        raise SettingsError(found)
     configure(settings.log.format, settings.log.level, process="supervisor")
     log = structlog.get_logger()
     stop = _signals()
+    hangups = _hangups()
     _raise_open_files()
     async with AsyncExitStack() as stack:
         plan = Plan(settings)
         await plan.find_broker(settings)
         for note in plan.notes:
             log.info(note)
+        for warning in warnings(settings.policy, settings.document, settings.gateway.max_packet):
+            log.warning(str(warning))
         state = StateDir(settings.gateway.state_dir)
         with _set_by(settings, "gateway.state_dir"):
             state.lock(settings.admin.listen.place)
@@ -117,12 +156,17 @@ async def serve(settings: Settings) -> None:
             stack.push_async_callback(embedded.stop)
             plan.broker = await embedded.start()
 
+        with _set_by(settings, "gateway.buckets"):
+            host = _policy_host(settings)
+        stack.callback(os.close, host.fd)
         orders = Orders(
             row=0,
             counters_fd=-1,
+            segment_fd=host.fd,
             listen_fds=[],
             lock_fd=state.lock_fd,
             listen=[str(address) for address in listen],
+            listener_names=[str(address) for address in plan.listen],
             broker=str(plan.broker),
             connect_timeout=settings.gateway.connect_timeout,
             max_packet=settings.gateway.max_packet,
@@ -141,10 +185,13 @@ async def serve(settings: Settings) -> None:
         async def ready() -> str | None:
             return supervisor.trouble() or await probe(_reachable(listen[0]), PROBE_SECONDS)
 
-        running = Running(supervisor, embedded)
+        reloader = Reloader(settings, config, host, log)
+        running = Running(supervisor, embedded, host, reloader)
         admin = AdminServer(create_app(running, create_registry(running), ready, settings.admin.token), admin_socket)
         await admin.start()
         stack.push_async_callback(admin.stop)
+        for task in (_reload_on(hangups, reloader, supervisor), tell_transitions(host, log)):
+            stack.push_async_callback(_cancel, asyncio.create_task(task))
 
         log.info("serving", listen=[str(address) for address in listen], broker=str(plan.broker), admin=admin.url)
         show(
@@ -163,6 +210,31 @@ async def serve(settings: Settings) -> None:
         reason = await stop
         log.info("stopping", reason=reason)
     log.info("stopped")
+
+
+def _policy_host(settings: Settings) -> PolicyHost:
+    try:
+        return PolicyHost(
+            settings.policy,
+            workers=settings.gateway.workers,
+            buckets=settings.gateway.buckets,
+            largest_packet=settings.gateway.max_packet,
+        )
+    except SegmentError as error:
+        raise StartError(error.text, error.fix) from error
+    except TooMuch as error:
+        raise StartError(str(error), "make the policy smaller") from error
+
+
+async def _reload_on(hangups: asyncio.Queue[None], reloader: Reloader, supervisor: Supervisor) -> None:
+    while True:
+        await hangups.get()
+        await reloader.reload(supervisor)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 @contextmanager
@@ -188,6 +260,13 @@ def _signals() -> asyncio.Future[str]:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, handle, number.name)
     return stop
+
+
+def _hangups() -> asyncio.Queue[None]:
+    """An element for each SIGHUP."""
+    hangups: asyncio.Queue[None] = asyncio.Queue()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangups.put_nowait, None)
+    return hangups
 
 
 def _raise_open_files() -> None:

@@ -10,10 +10,13 @@ from rich.console import Console
 
 from .. import __version__
 from ..app.doctor import as_json, examine, failed, render
+from ..app.init import NotMade, make
+from ..app.reload import NotReloaded, request
 from ..app.serve import serve as run_gateway
 from ..gateway.start_error import StartError
 from ..policy.problems import SettingsError
 from ..policy.settings import Settings, load
+from .policy import policy
 
 _CONFIG = click.option(
     "-c",
@@ -40,10 +43,49 @@ def serve(config: Path | None, log_format: str | None) -> None:
         settings = settings.with_log_format(log_format)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run_gateway(settings))
+            runner.run(run_gateway(settings, config))
+    except SettingsError as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
     except StartError as error:
         click.echo(f"{error.place or 'tidegate'}: {error}", err=True)
         sys.exit(1)
+
+
+@main.command()
+@click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    required=True,
+    help="The configuration that the gateway was started with.",
+)
+def reload(config: Path) -> None:
+    """Have the running gateway read its limits again; a file that is wrong changes nothing."""
+    settings = _load(config)
+    try:
+        answer = request(settings, config)
+    except NotReloaded as error:
+        click.echo(f"tidegate reload: {error}", err=True)
+        sys.exit(1)
+    for line in (*answer.problems, *answer.notes):
+        click.echo(line, err=True)
+    if answer.problems:
+        sys.exit(2)
+    click.echo(f"reloaded: generation {answer.generation}")
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path), default="tidegate.toml")
+def init(file: Path) -> None:
+    """Write a first configuration with limits to FILE, every line explained; an existing file stays as it is."""
+    try:
+        make(file)
+    except NotMade as error:
+        click.echo(f"tidegate init: {error}", err=True)
+        sys.exit(1)
+    click.echo(f"wrote {file}; next: tidegate policy check {file}, then tidegate serve -c {file}")
 
 
 @main.command()
@@ -57,6 +99,9 @@ def doctor(config: Path | None, as_object: bool) -> None:
     else:
         render(findings, Console())
     sys.exit(1 if failed(findings) else 0)
+
+
+main.add_command(policy)
 
 
 def _load(config: Path | None) -> Settings:

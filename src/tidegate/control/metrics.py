@@ -1,6 +1,7 @@
 """The shared counters as Prometheus families.
 
-Every label set is closed: packet types, faults and at most 64 workers; never a client, a user or a topic.
+Every label set is closed: packet types, faults, at most 64 workers, and the names of the operator's own limits; never a
+client, a user or a topic.
 """
 
 from collections.abc import Iterator
@@ -38,6 +39,7 @@ class GatewayMetrics(Collector):
         yield from self._traffic()
         yield from self._connections(alive)
         yield from self._losses()
+        yield from self._limits()
         yield self._lag()
         yield _counter(
             "tidegate_worker_restarts",
@@ -103,6 +105,47 @@ class GatewayMetrics(Collector):
             "tidegate_broker_lost",
             "Client connections that ended because the broker was gone.",
             self._sum(counters.BROKER_LOST),
+        )
+
+    def _limits(self) -> Iterator[Metric]:
+        limited = CounterMetricFamily(
+            "tidegate_limited", "Messages over a limit, by what became of them.", labels=["limit", "action"]
+        )
+        passed = CounterMetricFamily(
+            "tidegate_passed", "Messages that a limit looked at and that passed all limits.", labels=["limit"]
+        )
+        crowded = CounterMetricFamily(
+            "tidegate_crowded",
+            "Messages that were counted with others, as their limit's share of the buckets was in use.",
+            labels=["limit"],
+        )
+        buckets = GaugeMetricFamily(
+            "tidegate_buckets",
+            "Budgets in use (live), and those of them that would refuse the next message (full).",
+            labels=["limit", "state"],
+        )
+        for limit in self._source.limits():
+            for action in sorted(limit.actions):
+                limited.add_metric([limit.name, action.name.lower()], limit.limited[action])
+            passed.add_metric([limit.name], limit.passed)
+            crowded.add_metric([limit.name], limit.crowded)
+            buckets.add_metric([limit.name, "live"], limit.live)
+            buckets.add_metric([limit.name, "full"], limit.full)
+        yield from (limited, passed, crowded, buckets)
+        yield _counter(
+            "tidegate_events_lost",
+            "Times that a client came under a limit, or no longer was, and nobody was told: too many at once.",
+            self._source.events_lost,
+        )
+        yield GaugeMetricFamily(
+            "tidegate_policy_generation",
+            "Policies that have been in force since the start: one more for each reload.",
+            value=self._source.policy_generation,
+        )
+        yield _counter(
+            "tidegate_reloads_failed",
+            "Reloads that changed nothing, because the configuration was wrong.",
+            self._source.failed_reloads,
         )
 
     def _lag(self) -> Metric:

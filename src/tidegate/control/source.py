@@ -1,7 +1,9 @@
 """What the control plane reads of a running gateway."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
+
+from ..policy.counts import LimitCounts
 
 
 class Source(Protocol):
@@ -18,6 +20,21 @@ class Source(Protocol):
     @property
     def restarts(self) -> int:
         """Workers that were started again since the supervisor began."""
+
+    @property
+    def policy_generation(self) -> int:
+        """How many policies have been in force since the supervisor began."""
+
+    @property
+    def failed_reloads(self) -> int:
+        """Reloads that changed nothing, because the file was wrong."""
+
+    @property
+    def events_lost(self) -> int:
+        """Transitions (a client came under a limit, or no longer is) that nobody was told of."""
+
+    def limits(self) -> Iterable[LimitCounts]:
+        """What was counted of each limit in force."""
 
     def processes(self) -> Mapping[str, int]:
         """The pids of the processes that live now: `supervisor`, `worker-0`…, `broker` if it is embedded."""

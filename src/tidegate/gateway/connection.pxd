@@ -1,14 +1,16 @@
 cimport cython
 
+from tidegate.engine.binding cimport Engine
 from tidegate.engine.counters cimport Counters
 from tidegate.gateway.aliases cimport Aliases
+from tidegate.gateway.guard cimport Guard
 from tidegate.mqtt.ack cimport Ack
 from tidegate.mqtt.framing cimport Frame
 from tidegate.mqtt.publish cimport Publish
 
 cdef int _GREETING, _OPENING, _OPEN, _LEAVING, _CLOSED
-cdef int _CONNECT, _CONNACK, _PUBLISH, _PUBACK, _PUBREC, _PUBCOMP, _SUBSCRIBE, _UNSUBSCRIBE
-cdef int _PINGREQ, _PINGRESP, _DISCONNECT, _AUTH
+cdef int _CONNECT, _CONNACK, _PUBLISH, _PUBACK, _PUBREC, _PUBREL, _PUBCOMP, _SUBSCRIBE, _SUBACK, _UNSUBSCRIBE, _UNSUBACK
+cdef int _PINGREQ, _PINGRESP, _DISCONNECT, _AUTH, _LIMITED
 cdef Py_ssize_t _FROM_CLIENT, _FROM_BROKER, _CLIENT_BYTES, _BROKER_BYTES
 
 cdef Frame _frame
@@ -29,6 +31,11 @@ cdef class Connection:
     cdef readonly object fault
     cdef readonly object broker_fault
     cdef readonly bint doubt_broker
+    cdef Engine _engine
+    cdef bytes _address
+    cdef bytes _listener
+    cdef object _connect
+    cdef Guard _guard
     cdef double _now
     cdef double _last_client
     cdef double _last_upstream
@@ -38,6 +45,9 @@ cdef class Connection:
     cdef bytearray _client_tail
     cdef Py_ssize_t _client_need
     cdef Py_ssize_t _client_left
+    cdef bint _skipping
+    cdef bytes _owed
+    cdef list _waiting
     cdef bytearray _broker_tail
     cdef Py_ssize_t _broker_need
     cdef Py_ssize_t _broker_left
@@ -57,17 +67,24 @@ cdef class Connection:
     cpdef void tick(self, double now) except *
 
     @cython.locals(
-        size=Py_ssize_t, at=Py_ssize_t, run=Py_ssize_t, kind=cython.int, body=Py_ssize_t, end=Py_ssize_t, head=bytes
+        size=Py_ssize_t, at=Py_ssize_t, run=Py_ssize_t, kind=cython.int, body=Py_ssize_t, end=Py_ssize_t, head=bytes, topic=bytes
     )
     cdef void _client_packets(self, bytes data) except *
     @cython.locals(at=Py_ssize_t, kind=cython.int, body=Py_ssize_t, end=Py_ssize_t)
     cdef void _client_opening(self, bytes data) except *
     cdef void _greet(self, bytes data, Py_ssize_t at, Py_ssize_t body, Py_ssize_t end) except *
     cdef void _check_padding(self) except *
-    cdef void _control(self, int kind, bytes data, Py_ssize_t at, Py_ssize_t body, Py_ssize_t end) except *
+    @cython.locals(text=bytes, start=Py_ssize_t, stop=Py_ssize_t, guard=Guard, action=cython.int, answer=bytes)
+    cdef bint _refused(self, bytes data, Py_ssize_t at, Py_ssize_t end, bytes topic) except -1
+    cdef void _skipped(self) except *
+    cdef void _tell_client(self, bytes wire) except *
+    cdef void _tell_waiting(self) except *
+    cdef void _settle(self, int packet_id) except *
+    cdef bytes _control(self, int kind, bytes data, Py_ssize_t at, Py_ssize_t body, Py_ssize_t end)
     cdef void _take_quota(self, int packet_id) except *
-    @cython.locals(topic=bytes, head=bytes)
-    cdef bytes _without_alias(self, bytes data, Py_ssize_t at, Py_ssize_t end)
+    cdef bytes _aliased(self, bytes data)
+    @cython.locals(head=bytes)
+    cdef bytes _without_alias(self, bytes data, Py_ssize_t at, Py_ssize_t end, bytes topic)
     @cython.locals(size=Py_ssize_t, at=Py_ssize_t, run=Py_ssize_t, kind=cython.int, body=Py_ssize_t, end=Py_ssize_t)
     cdef void _broker_packets(self, bytes data) except *
     cdef bytes _accept(self, bytes data, Py_ssize_t at, Py_ssize_t body, Py_ssize_t end)

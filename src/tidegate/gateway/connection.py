@@ -10,6 +10,7 @@ PUBLISH is passed on as it comes once its header is known (at most HEADER), any 
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ..engine.counters import (
     BROKER_LOST,
@@ -23,7 +24,7 @@ from ..engine.counters import (
     TIMED_OUT_KEEPALIVE,
     Counters,
 )
-from ..mqtt.ack import Ack
+from ..mqtt.ack import Ack, write_ack
 from ..mqtt.connack import Connack
 from ..mqtt.connect import Connect, peek_version
 from ..mqtt.errors import Fault, PacketError
@@ -34,8 +35,13 @@ from ..mqtt.reasons import PacketType, ReasonCode
 from ..mqtt.session import PINGREQ, Auth, Disconnect, check_ping
 from ..mqtt.subscribe import Subscribe, Unsubscribe
 from .aliases import Aliases
+from .guard import Guard
 from .handshake import NO_LIMIT, client_connack, number, upstream_connect
+from .notices import MARK, Notices
 from .states import Event, State, follow
+
+if TYPE_CHECKING:  # compiled code knows it by connection.pxd; interpreted code is only handed one
+    from ..engine.binding import Engine
 
 STORE = 65_536
 """Bytes: packets up to this size are forwarded whole, larger PUBLISH packets as they come."""
@@ -45,6 +51,8 @@ STORED = 1_048_576
 """Bytes: the largest packet other than PUBLISH. `max_packet` lowers it, never raises it."""
 PROGRESS = 1_000
 """Bytes still missing from a packet under way above which its arrival counts as a sign of life (as in Mosquitto)."""
+MOST_WAITING = 1_000
+"""Packets of our own that wait for the end of one of the broker's before the client is no longer read."""
 LINGER = 5.0
 """Seconds that the broker has to end a connection whose client has left."""
 
@@ -68,13 +76,18 @@ _CONNACK = int(PacketType.CONNACK)
 _PUBLISH = int(PacketType.PUBLISH)
 _PUBACK = int(PacketType.PUBACK)
 _PUBREC = int(PacketType.PUBREC)
+_PUBREL = int(PacketType.PUBREL)
 _PUBCOMP = int(PacketType.PUBCOMP)
 _SUBSCRIBE = int(PacketType.SUBSCRIBE)
+_SUBACK = int(PacketType.SUBACK)
 _UNSUBSCRIBE = int(PacketType.UNSUBSCRIBE)
+_UNSUBACK = int(PacketType.UNSUBACK)
 _PINGREQ = int(PacketType.PINGREQ)
 _PINGRESP = int(PacketType.PINGRESP)
 _DISCONNECT = int(PacketType.DISCONNECT)
 _AUTH = int(PacketType.AUTH)
+_LIMITED = 5
+"""Of policy.model.Action: DISCONNECT, and all above it."""
 _FROM_CLIENT = PACKETS_FROM_CLIENT
 _FROM_BROKER = PACKETS_FROM_BROKER
 _CLIENT_BYTES = BYTES_FROM_CLIENT
@@ -108,6 +121,11 @@ class Connection:
         """What the broker did wrong, once it has."""
         self.doubt_broker = False
         """True once the broker has closed an open connection without DISCONNECT, or has not answered CONNECT."""
+        self._engine: Engine | None = None
+        self._address = b""
+        self._listener = b""
+        self._connect: Connect | None = None
+        self._guard: Guard | None = None
         self._now = now
         self._last_client = now
         self._last_upstream = now
@@ -117,6 +135,9 @@ class Connection:
         self._client_tail: bytearray | None = None
         self._client_need = 0
         self._client_left = 0
+        self._skipping = False
+        self._owed = b""
+        self._waiting: list[bytes] | None = None
         self._broker_tail: bytearray | None = None
         self._broker_need = 0
         self._broker_left = 0
@@ -129,6 +150,15 @@ class Connection:
         self._client_turn = False
         self._client_pings = 0
         self._own_pings = 0
+
+    def limit(self, engine: "Engine", address: bytes, listener: bytes) -> None:
+        """Hold the client's messages to the limits of `engine`; to be called before its first bytes.
+
+        `address` (4 or 16 bytes, none for a Unix socket) and `listener` are what is known of it besides CONNECT.
+        """
+        self._engine = engine
+        self._address = address
+        self._listener = listener
 
     # Input: the client's side
 
@@ -202,6 +232,8 @@ class Connection:
         if self.version == 5:
             self._client_packet = number(connect.properties, PropertyId.MAXIMUM_PACKET_SIZE, NO_LIMIT)
             self._enhanced = connect.authentication_method is not None
+        if self._engine is not None:
+            self._connect = connect
         self._greeting = upstream_connect(connect, data[at:end])
         self._last_client = self._now
         self.state = follow(State(self.state), Event.CONNECT)
@@ -215,12 +247,16 @@ class Connection:
         run = 0  # the bytes from here to `at` pass as they are
         if self._client_left:
             self._last_client = self._now
-            if size <= self._client_left:
+            if size < self._client_left:
                 self._client_left -= size
-                self._send_broker(data)
+                if not self._skipping:
+                    self._send_broker(data)
                 return
             at = self._client_left
             self._client_left = 0
+            if self._skipping:
+                run = at
+                self._skipped()
         try:
             while at < size:
                 kind = data[at] >> 4
@@ -244,8 +280,14 @@ class Connection:
                         break
                     if _publish.qos and self._receive_maximum:
                         self._take_quota(_publish.packet_id)
-                    if _publish.alias:
-                        head = self._without_alias(data, at, end)
+                    # An alias is learned even from a message that is refused.
+                    topic = self._aliased(data) if _publish.alias else None
+                    if self._guard is not None and self._refused(data, at, end, topic):
+                        if run < at:
+                            self._send_broker(data[run:at])
+                        run = min(end, size)
+                    elif topic is not None:
+                        head = self._without_alias(data, at, end, topic)
                         if run < at:
                             self._send_broker(data[run:at])
                         self._send_broker(head)
@@ -255,8 +297,20 @@ class Connection:
                         end = size
                 elif _PUBACK <= kind <= _PUBCOMP:
                     _ack.read(data, at, body, end, self.version)
+                    if kind == _PUBREL and self._guard is not None and self._guard.release(_ack.packet_id):
+                        self._settle(_ack.packet_id)
+                        self.to_client.append(write_ack(PacketType.PUBCOMP, _ack.packet_id))
+                        if run < at:
+                            self._send_broker(data[run:at])
+                        run = end
                 else:
-                    self._control(kind, data, at, body, end)
+                    instead = self._control(kind, data, at, body, end)
+                    if instead is not None:
+                        if run < at:
+                            self._send_broker(data[run:at])
+                        if instead:
+                            self._send_broker(instead)
+                        run = end
                 self.counters.add(_FROM_CLIENT + kind, 1)
                 self._last_client = self._now
                 at = end
@@ -276,15 +330,82 @@ class Connection:
         if _frame.padded and self.version == 5:
             raise PacketError(Fault.LENGTH, "the remaining length has more bytes than it needs")
 
-    def _control(self, kind: int, data: bytes, at: int, body: int, end: int) -> None:
-        """Check a packet that is not in a message's path."""
+    def _refused(self, data: bytes, at: int, end: int, topic: bytes | None) -> bool:
+        """Whether a limit keeps the PUBLISH at `at` from the broker; then the client has been answered."""
+        text = data if topic is None else topic
+        start = _publish.topic if topic is None else 0
+        stop = _publish.topic_end if topic is None else len(topic)
+        guard = self._guard
+        assert guard is not None
+        action = guard.judge(_publish, text, start, stop, end - at, end - _publish.payload, self._now)
+        if action == 0:
+            return False
+        if action >= _LIMITED:
+            self._dismiss(ReasonCode.MESSAGE_RATE_TOO_HIGH, guard.reason())
+            self._end(Event.LIMITED)
+            return True
+        if guard.notices is not None and not self._broker_left:
+            self._tell_client(guard.notice(action, text[start:stop], self._now))
+        answer = guard.answer(action, _publish)
+        if not guard.plays(_publish.packet_id):
+            self._settle(_publish.packet_id)
+        if end > len(data):  # answered once all of it has come and been skipped
+            self._skipping = True
+            self._owed = answer
+        else:
+            self._tell_client(answer)
+        return True
+
+    def _skipped(self) -> None:
+        """The last byte of a large message that was refused has come."""
+        self._skipping = False
+        self._tell_client(self._owed)
+        self._owed = b""
+
+    def _tell_client(self, wire: bytes) -> None:
+        """Write a packet of our own, which must not stand inside one of the broker's."""
+        if not wire:
+            return
+        if not self._broker_left:
+            self.to_client.append(wire)
+            return
+        if self._waiting is None:
+            self._waiting = []
+        self._waiting.append(wire)
+        if len(self._waiting) == MOST_WAITING:
+            self.commands |= HOLD_CLIENT
+
+    def _tell_waiting(self) -> None:
+        """One of the broker's packets has ended: what waited for it may be written."""
+        waiting = self._waiting
+        self._waiting = None
+        if waiting is not None:
+            self.to_client.extend(waiting)
+            if len(waiting) >= MOST_WAITING:
+                self.commands |= FREE_CLIENT
+
+    def _settle(self, packet_id: int) -> None:
+        """An exchange of the client's is over: its quota is its own again (section 4.9)."""
+        if self._unacknowledged is not None:
+            self._unacknowledged.discard(packet_id)
+
+    def _control(self, kind: int, data: bytes, at: int, body: int, end: int) -> bytes | None:
+        """Check a packet that is not in a message's path; what the broker gets instead of it, None: itself."""
         if kind == _PINGREQ:
             check_ping(data, at, body, end)
             self._client_pings += 1
         elif kind == _SUBSCRIBE:
-            Subscribe.read(data, at, body, end, self.version)
+            subscribe = Subscribe.read(data, at, body, end, self.version)
+            if self._guard is not None and MARK in data[at:end]:
+                to_broker, to_client = self._notices().subscribe(subscribe)
+                self._tell_client(to_client)
+                return to_broker
         elif kind == _UNSUBSCRIBE:
-            Unsubscribe.read(data, at, body, end, self.version)
+            unsubscribe = Unsubscribe.read(data, at, body, end, self.version)
+            if self._guard is not None and MARK in data[at:end]:
+                to_broker, to_client = self._notices().unsubscribe(unsubscribe)
+                self._tell_client(to_client)
+                return to_broker
         elif kind == _DISCONNECT:
             Disconnect.read(data, at, body, end, self.version, from_client=True)
             self._leave(Event.CLIENT_LEFT)
@@ -296,6 +417,14 @@ class Connection:
             raise PacketError(Fault.SECOND_CONNECT, "a second CONNECT")
         else:
             raise PacketError(Fault.DIRECTION, "a packet that this client cannot send")
+        return None
+
+    def _notices(self) -> Notices:
+        guard = self._guard
+        assert guard is not None
+        if guard.notices is None:
+            guard.notices = Notices(self.version, self._client_packet)
+        return guard.notices
 
     def _take_quota(self, packet_id: int) -> None:
         if self._unacknowledged is None:
@@ -307,10 +436,12 @@ class Connection:
                 f"more than Receive Maximum, {self._receive_maximum}, unacknowledged messages",
             )
 
-    def _without_alias(self, data: bytes, at: int, end: int) -> bytes:
+    def _aliased(self, data: bytes) -> bytes:
         if self._aliases is None:
             self._aliases = Aliases()
-        topic = self._aliases.resolve(_publish.alias, data[_publish.topic : _publish.topic_end])
+        return self._aliases.resolve(_publish.alias, data[_publish.topic : _publish.topic_end])
+
+    def _without_alias(self, data: bytes, at: int, end: int, topic: bytes) -> bytes:
         head = b""
         if end - at + len(topic) <= NO_LIMIT:
             head = _publish.without_alias(data, at, end, topic)
@@ -371,12 +502,16 @@ class Connection:
         at = 0
         run = 0
         if self._broker_left:
-            if size <= self._broker_left:
+            if size < self._broker_left:
                 self._broker_left -= size
                 self.to_client.append(data)
                 return
             at = self._broker_left
             self._broker_left = 0
+            if self._waiting is not None:
+                self.to_client.append(data[:at])
+                self._tell_waiting()
+                run = at
         try:
             while at < size:
                 kind = data[at] >> 4
@@ -411,6 +546,13 @@ class Connection:
                         self._own_pings -= 1
                         if run < at:
                             self.to_client.append(data[run:at])
+                        run = end
+                elif (kind == _SUBACK or kind == _UNSUBACK) and self._guard is not None:
+                    if self._guard.notices is not None:
+                        wire = self._guard.notices.acknowledge(data, at, body, end)
+                        if run < at:
+                            self.to_client.append(data[run:at])
+                        self.to_client.append(wire)
                         run = end
                 elif kind == _CONNACK:
                     wire = self._accept(data, at, body, end)
@@ -452,6 +594,11 @@ class Connection:
             self._keepalive = float(offer.keepalive)
         self.state = follow(State(self.state), Event.ACCEPTED)
         self._last_client = self._now
+        if self._engine is not None and self._connect is not None:
+            self._guard = Guard(
+                self._engine, self._connect, connack, self._address, self._listener, self._client_packet
+            )
+            self._connect = None
         self._plan()
         return offer.wire
 
@@ -494,7 +641,7 @@ class Connection:
             self._dismiss(ReasonCode.KEEP_ALIVE_TIMEOUT, "nothing came for one and a half times the keepalive")
             self._end(Event.TIMEOUT)
             return
-        if not self._client_left and self._now >= self._last_upstream + 0.75 * self._keepalive:
+        if (self._skipping or not self._client_left) and self._now >= self._last_upstream + 0.75 * self._keepalive:
             self._own_pings += 1
             self._send_broker(PINGREQ)
         self._plan()
@@ -505,7 +652,7 @@ class Connection:
             self.wake_at = 0.0
             return
         self.wake_at = self._last_client + 1.5 * self._keepalive
-        if not self._client_left:  # nothing of ours may stand inside a packet under way
+        if self._skipping or not self._client_left:  # nothing of ours may stand inside a packet under way
             self.wake_at = min(self.wake_at, self._last_upstream + 0.75 * self._keepalive)
 
     # Output
@@ -537,6 +684,9 @@ class Connection:
         self._client_tail = self._broker_tail = None
         self._unacknowledged = None
         self._aliases = None
+        self._connect = None
+        self._guard = None
+        self._waiting = None
 
     def _violation(self, error: PacketError) -> None:
         """The client broke the rules: counted, told where the version can (section 4.13), and closed."""

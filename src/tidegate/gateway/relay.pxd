@@ -2,7 +2,7 @@ cimport cython
 
 from tidegate.gateway.connection cimport Connection
 
-cdef int _OPEN_UPSTREAM, _HOLD_CLIENT, _FREE_CLIENT, _END
+cdef int _OPEN_UPSTREAM, _HOLD_CLIENT, _FREE_CLIENT, _END, _OPEN
 cdef int _BY_CONNECTION, _BY_BROKER, _BY_CLIENT, _BY_TURN
 cdef Py_ssize_t _LARGE_READ
 
@@ -10,6 +10,7 @@ cdef class Relay:
     cdef object host
     cdef object loop
     cdef object clock
+    cdef bytes listener
     cdef readonly Connection connection
     cdef object client
     cdef object broker

@@ -8,18 +8,24 @@ take, only after it has read all there is, up to 32 times 256 KiB: after a large
 
 import asyncio
 import fcntl
+import ipaddress
 import os
 import termios
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..engine.counters import CONNECTIONS, CONNECTIONS_TOTAL, Counters
 from .connection import END, FREE_CLIENT, HOLD_CLIENT, LINGER, OPEN_UPSTREAM, Connection
+from .states import State
+
+if TYPE_CHECKING:
+    from ..engine.binding import Engine
 
 _OPEN_UPSTREAM = OPEN_UPSTREAM
 _HOLD_CLIENT = HOLD_CLIENT
 _FREE_CLIENT = FREE_CLIENT
 _END = END
+_OPEN = int(State.OPEN)
 
 LARGE_READ = 65_536
 """Bytes: after a read of this size or more, the side that it came from is not read again in the same turn."""
@@ -57,12 +63,24 @@ def bytes_waiting(transport: asyncio.Transport | None) -> bool:
     return any(waiting)
 
 
+def address_of(transport: asyncio.Transport) -> bytes:
+    """The peer's address, 4 or 16 bytes; none for a Unix socket. IPv4 that came by an IPv6 socket is IPv4."""
+    peer = transport.get_extra_info("peername")
+    if not isinstance(peer, tuple):
+        return b""
+    address = ipaddress.ip_address(peer[0].partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.packed
+
+
 class Host(Protocol):
     """What a relay needs of the worker that it lives in."""
 
     counters: Counters
     max_packet: int
     connect_timeout: float
+    engine: "Engine | None"
     relays: set["Relay"]
 
     def open_upstream(self, relay: "Relay") -> None:
@@ -78,10 +96,11 @@ class Relay:
     (A compiled class cannot inherit from one that is not.)
     """
 
-    def __init__(self, host: Host, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, host: Host, loop: asyncio.AbstractEventLoop, listener: bytes = b"") -> None:
         self.host = host
         self.loop = loop
         self.clock: Callable[[], float] = loop.time
+        self.listener = listener
         self.connection = Connection(host.counters, host.max_packet, host.connect_timeout, self.clock())
         self.client: asyncio.Transport | None = None
         self.broker: asyncio.Transport | None = None
@@ -96,6 +115,8 @@ class Relay:
     def connection_made(self, transport: asyncio.Transport) -> None:
         """A client was accepted."""
         self.client = transport
+        if self.host.engine is not None:
+            self.connection.limit(self.host.engine, address_of(transport), self.listener)
         self.host.relays.add(self)
         self.host.counters.add(CONNECTIONS_TOTAL, 1)
         self.host.counters.put(CONNECTIONS, len(self.host.relays))
@@ -287,8 +308,8 @@ class Relay:
         self.timer_at = 0.0
         # Not reading hides whether a client lives. One that has sent what is not read yet does; one that neither reads
         # nor sends is as silent as any other.
-        self.connection.client_excused = self.client_stopped & (_BY_BROKER | _BY_CLIENT) != 0 and bytes_waiting(
-            self.client
+        self.connection.client_excused = (
+            self.client_stopped & ~_BY_TURN != 0 and self.connection.state == _OPEN and bytes_waiting(self.client)
         )
         self.connection.tick(self.clock())
         self._act()

@@ -45,9 +45,11 @@ class Event(IntEnum):
     """Too late: CONNECT, CONNACK, a keepalive, or the end of LEAVING."""
     SHUTDOWN = 9
     """The gateway is ending."""
+    LIMITED = 10
+    """The client went over a limit that disconnects."""
 
 
-_ENDS = (Event.CLIENT_GONE, Event.BROKER_GONE, Event.VIOLATION, Event.TIMEOUT, Event.SHUTDOWN)
+_ENDS = (Event.CLIENT_GONE, Event.BROKER_GONE, Event.VIOLATION, Event.TIMEOUT, Event.SHUTDOWN, Event.LIMITED)
 
 TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.GREETING, Event.CONNECT): State.OPENING,

@@ -17,7 +17,7 @@ from ..engine.counters import CONNECTIONS, UPSTREAM_UP, Counters, create_block, 
 from ..policy.address import Address
 from .health import Log
 from .listeners import unlink_socket_files
-from .worker import DRAIN, READY, Orders
+from .worker import DRAIN, READY, RELOAD, Orders
 
 FIRST_PAUSE = 0.1
 """Seconds before a worker that died is replaced; doubled each time that one dies within LIVED."""
@@ -44,7 +44,13 @@ class _Process:
             try:
                 self.process = subprocess.Popen(
                     [*command, str(theirs.fileno())],
-                    pass_fds=(theirs.fileno(), orders.counters_fd, orders.lock_fd, *orders.listen_fds),
+                    pass_fds=(
+                        theirs.fileno(),
+                        orders.counters_fd,
+                        orders.segment_fd,
+                        orders.lock_fd,
+                        *orders.listen_fds,
+                    ),
                     stdin=subprocess.DEVNULL,
                     process_group=0,  # Ctrl-C is for the supervisor, which ends its workers in order
                 )
@@ -78,9 +84,9 @@ class _Process:
         while self.process.poll() is None:
             await asyncio.sleep(0.01)
 
-    async def drain(self) -> None:
+    async def tell(self, order: bytes) -> None:
         with contextlib.suppress(OSError, ValueError):  # it is ending already, or has ended
-            await asyncio.get_running_loop().sock_sendall(self.control, DRAIN)
+            await asyncio.get_running_loop().sock_sendall(self.control, order)
 
 
 class Supervisor:
@@ -121,7 +127,7 @@ class Supervisor:
             for sock in own:
                 sock.close()
         living = list(self._processes.values())
-        await asyncio.gather(*(process.drain() for process in living))
+        await asyncio.gather(*(process.tell(DRAIN) for process in living))
         ends = [asyncio.ensure_future(process.ended()) for process in living]
         if ends:
             await asyncio.wait(ends, timeout=self._orders[0].drain_timeout + DRAIN_GRACE)
@@ -132,6 +138,10 @@ class Supervisor:
         if ends:
             await asyncio.wait(ends)
         os.close(self._counters_fd)
+
+    async def reload(self) -> None:
+        """Tell all workers that the segment holds a new policy; one that is being replaced starts with it."""
+        await asyncio.gather(*(process.tell(RELOAD) for process in self._processes.values()))
 
     def processes(self) -> Mapping[str, int]:
         """The living workers: name to process id."""

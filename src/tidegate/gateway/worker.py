@@ -11,9 +11,13 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import cast
 
+from ..engine.binding import Engine, Segment
 from ..engine.counters import LAG_BOUNDS, LAG_BUCKETS, LAG_COUNT, LAG_MICROSECONDS, Counters, open_block
+from ..engine.errors import PolicyError
+from ..engine.memory import boot, map_memory
 from ..policy.address import Address
 from .connection import Connection
 from .dial import dial
@@ -27,6 +31,8 @@ READY = b"ready\n"
 """What a worker says over the control socket once it accepts clients."""
 DRAIN = b"drain\n"
 """What it is told there to end in order."""
+RELOAD = b"reload\n"
+"""What it is told when the segment holds a new generation of the policy."""
 LAG_INTERVAL = 0.1
 """Seconds between two looks at how late the event loop is."""
 DRAIN_STEP = 0.05
@@ -40,10 +46,15 @@ class Orders:
     row: int
     """The worker's number, and its row in the block of counters."""
     counters_fd: int
+    segment_fd: int
+    """The shared memory with the policy and its buckets."""
     listen_fds: list[int]
     lock_fd: int
     """The lock of the state directory. Kept open only: while a worker lives no second gateway may bind its sockets."""
     listen: list[str]
+    """The addresses behind `listen_fds`, as they were bound."""
+    listener_names: list[str]
+    """The same as the configuration writes them, which is how classes name them."""
     broker: str
     connect_timeout: float
     max_packet: int
@@ -68,6 +79,7 @@ class Worker:
         self.counters = Counters(open_block(orders.counters_fd), orders.row)
         self.max_packet = orders.max_packet
         self.connect_timeout = orders.connect_timeout
+        self.engine: Engine | None = Engine(Segment(map_memory(orders.segment_fd), boot()), orders.row, orders.row)
         self.relays: set[Relay] = set()
         self._orders = orders
         self._log = log
@@ -80,9 +92,10 @@ class Worker:
 
     async def start(self) -> None:
         """Accept clients."""
-        for fd in self._orders.listen_fds:
+        for fd, name in zip(self._orders.listen_fds, self._orders.listener_names, strict=True):
             sock = socket.socket(fileno=fd)
-            protocol = cast(Callable[[], asyncio.Protocol], lambda: Relay(self, self._loop))
+            listener = name.encode()
+            protocol = cast(Callable[[], asyncio.Protocol], partial(Relay, self, self._loop, listener))
             if sock.family == socket.AF_UNIX:
                 server = await self._loop.create_unix_server(protocol, sock=sock, backlog=BACKLOG)
             else:
@@ -141,12 +154,25 @@ class Worker:
         """Ask after the broker for ever."""
         await self._health.watch(lambda: bool(self.relays))
 
+    def reload(self) -> None:
+        """Decide by the segment's present policy. Connections learn of it with their next message."""
+        engine = self.engine
+        assert engine is not None
+        try:
+            engine.load(engine.segment.policy())
+        except PolicyError as error:
+            # The supervisor has loaded the same bytes before: a newer generation came while they were copied, and with
+            # it another order to reload; or memory is out.
+            self._log.error("policy not loaded", reason=str(error))
+
     async def measure_lag(self) -> None:
-        """Note for ever how late the event loop is."""
+        """Note for ever how late the event loop is, and what has come to its end meanwhile."""
         while True:
             due = self._loop.time() + LAG_INTERVAL
             await asyncio.sleep(LAG_INTERVAL)
             lag = max(0.0, self._loop.time() - due)
+            if self.engine is not None:
+                self.engine.sweep(self._loop.time())
             self.counters.add(LAG_COUNT, 1)
             self.counters.add(LAG_MICROSECONDS, int(lag * 1e6))
             for index, bound in enumerate(LAG_BOUNDS):
@@ -170,7 +196,8 @@ async def serve(orders: Orders, control: socket.socket, log: Log) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         # timeout(1) and systemd signal all processes of a service: the supervisor alone decides when a worker ends.
         loop.add_signal_handler(number, lambda: None)
-    supervisor = Supervision(reader, orders)
+    worker.reload()
+    supervisor = Supervision(reader, orders, worker.reload)
     essential = {
         asyncio.ensure_future(task) for task in (supervisor.follow(), worker.watch_broker(), worker.measure_lag())
     }
@@ -189,18 +216,22 @@ async def serve(orders: Orders, control: socket.socket, log: Log) -> None:
 class Supervision:
     """What the supervisor says, and whether it lives."""
 
-    def __init__(self, reader: asyncio.StreamReader, orders: Orders) -> None:
+    def __init__(self, reader: asyncio.StreamReader, orders: Orders, reload: Callable[[], None]) -> None:
         self.drain = asyncio.Event()
+        self._reload = reload
         self._reader = reader
         self._orders = orders
 
     async def follow(self) -> None:
-        """Set `drain` when told to; end the process when the supervisor is gone, also while it drains."""
+        """Do as told: reload, or set `drain`; end the process when the supervisor is gone, also while it drains."""
         while True:
             try:
                 line = await self._reader.readline()
             except OSError:
                 line = b""
+            if line == RELOAD:
+                self._reload()
+                continue
             if line != DRAIN:
                 unlink_socket_files(Address.parse(text) for text in self._orders.listen)
                 os._exit(1)  # nothing to save: clients hold what was not acknowledged to them

@@ -2,11 +2,9 @@
 
 from collections.abc import Callable, Iterator
 
-from .problems import BadValue, Path
+from .problems import BadValue, Finding, Path
 from .schema import Tables
 
-Finding = tuple[Path, BadValue]
-"""The key to complain about, and what is wrong with it."""
 Check = Callable[[Tables], Iterator[Finding]]
 
 _LISTEN: Path = ("gateway", "listen")

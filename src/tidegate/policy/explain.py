@@ -1,17 +1,16 @@
-"""The validator's errors in words, each with its place and what to do."""
+"""What has been found wrong, in words: each with its place and what to do."""
 
-from difflib import get_close_matches
+from collections.abc import Iterable
 from typing import get_args
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from .problems import BadValue, Path, Problem, name
+from . import classes, limits
+from .problems import BadValue, Path, Problem, UnknownKey, name
 from .schema import PLANNED, Tables
 from .toml import Document
-
-_LONGEST_GUESS = 64
-"""Characters of a word for which a similar one is looked for; the search is quadratic."""
+from .words import instead_of_key, instead_of_value, similar
 
 
 def tables() -> dict[str, type[BaseModel]]:
@@ -25,58 +24,63 @@ def explain(document: Document, error: ErrorDetails) -> Problem:
     path: Path = error["loc"]
     reason = error.get("ctx", {}).get("error")
     if isinstance(reason, BadValue):
-        return document.problem(path, reason.text, reason.fix)
+        return tell(document, path, reason)
     if error["type"] == "extra_forbidden":
-        return _unknown(document, path)
+        return _unknown(document, path, _known_at(path))
     if error["type"] == "literal_error":
-        known = _choices(path)
-        similar = _similar(str(document.value_of(path)), known)
-        quoted = [f'"{choice}"' for choice in ([similar] if similar else known)]
-        fix = f"did you mean {quoted[0]}?" if similar else f"write {' or '.join(quoted)}"
-        return document.problem(path, "unknown value", fix)
+        return document.problem(path, "unknown value", instead_of_value(document.value_of(path), _choices(path)))
     if error["type"] == "model_type":
         return document.problem(path, "not a table", f"write [{name(path)}] in a line of its own, its keys below")
     return document.problem(path, error["msg"], "see docs/configuration.md")
 
 
-def _unknown(document: Document, path: Path) -> Problem:
+def tell(document: Document, path: Path, reason: BadValue) -> Problem:
+    """What is wrong at one place."""
+    if isinstance(reason, UnknownKey):
+        return _unknown(document, path, reason.known)
+    heading = _heading(path, document.value_of(path)) if len(path) <= 2 else None
+    if heading is None:
+        return document.problem(path, reason.text, reason.fix)
+    return Problem(document.file, document.line_of(path), heading, None, reason.text, reason.fix)
+
+
+def _unknown(document: Document, path: Path, known: Iterable[str]) -> Problem:
     value = document.value_of(path)
-    key = name(path)
-    shown: object | None = value
-    word = "key"
-    if isinstance(value, dict):
-        key, shown, word = f"[{key}]", None, "table"
-    elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-        key, shown, word = f"[[{key}]]", None, "table"
+    heading = _heading(path, value)
     if path in PLANNED:
         text, fix = PLANNED[path], "remove it"
     else:
-        text, fix = f"unknown {word}", _instead(path)
-    return Problem(document.file, document.line_of(path), key, shown, text, fix)
+        text = "unknown key" if heading is None else "unknown table"
+        fix = _instead(str(path[-1]), tuple(known))
+    shown = value if heading is None else None
+    return Problem(document.file, document.line_of(path), heading or name(path), shown, text, fix)
 
 
-def _instead(path: Path) -> str:
+def _heading(path: Path, value: object) -> str | None:
+    """How a table, or a list of tables, is headed; None for any other value."""
+    if isinstance(value, dict):
+        return f"[[{name(path)}]]" if isinstance(path[-1], int) else f"[{name(path)}]"
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        return f"[[{name(path)}]]"
+    return None
+
+
+def _known_at(path: Path) -> list[str]:
+    """What may stand where an unknown table or key of the settings does."""
+    if len(path) > 1:
+        return list(tables()[str(path[0])].model_fields)
+    return [*tables(), "limit", "class", *(str(key) for key, *rest in PLANNED if not rest)]
+
+
+def _instead(word: str, known: tuple[str, ...]) -> str:
     """What may have been meant by an unknown table or key."""
-    *parents, last = map(str, path)
-    known = tables()
-    here = (
-        list(known[parents[0]].model_fields) if parents else [*known, *(str(key) for key, *rest in PLANNED if not rest)]
-    )
-    owners = [f"[{table}]" for table, model in known.items() if last in model.model_fields]
-    if owners and not _similar(last, here):
-        return f"it belongs below {' or '.join(owners)}"
-    return _guess(last, here)
-
-
-def _guess(word: str, known: list[str]) -> str:
-    similar = _similar(word, known)
-    return f"did you mean `{similar}`?" if similar else f"known are {', '.join(known)}"
-
-
-def _similar(word: str, known: list[str]) -> str | None:
-    if len(word) > _LONGEST_GUESS:
-        return None
-    return next(iter(get_close_matches(word.lower(), known, n=1)), None)
+    if not similar(word, known):
+        owners = [f"[{table}]" for table, model in tables().items() if word in model.model_fields]
+        owners += ["[[limit]]"] if word in limits.FIELDS else []
+        owners += ["[class.NAME]"] if word in classes.FIELDS else []
+        if owners:
+            return f"it belongs below {' or '.join(owners)}"
+    return instead_of_key(word, known)
 
 
 def _choices(path: Path) -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 
@@ -19,12 +19,35 @@ Path = tuple[str | int, ...]
 
 
 class BadValue(ValueError):
-    """A value that does not do: `text` says why, `fix` what to write instead."""
+    """A value that does not do: `text` says why, `fix` what to write instead.
 
-    def __init__(self, text: str, fix: str) -> None:
-        super().__init__(f"{text}; {fix}")
+    A fix that takes long to find is given as a function: most of very many mistakes are never told.
+    """
+
+    def __init__(self, text: str, fix: str | Callable[[], str]) -> None:
+        super().__init__(text)
         self.text = text
-        self.fix = fix
+        self._fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.text}; {self.fix}"
+
+    @property
+    def fix(self) -> str:
+        """What to write instead."""
+        return self._fix if isinstance(self._fix, str) else self._fix()
+
+
+class UnknownKey(BadValue):
+    """A key that its table does not have; `known` are those that it has."""
+
+    def __init__(self, known: Iterable[str]) -> None:
+        self.known = tuple(known)
+        super().__init__("unknown key", f"known are {', '.join(self.known)}")
+
+
+Finding = tuple[Path, BadValue]
+"""The key to complain about, and what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)

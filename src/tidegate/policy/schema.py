@@ -1,4 +1,6 @@
-"""The tables of tidegate.toml and their keys: the one source of validation and of docs/configuration.md.
+"""The settings of tidegate.toml and their keys: the one source of validation and of docs/configuration.md.
+
+Classes and limits are a language of their own: see `classes` and `limits`.
 
 A key's default is written as the file would write it. None of these classes is made by hand: `settings.load` does.
 """
@@ -12,12 +14,15 @@ from .address import Address
 from .problems import Path
 from .units import Duration, Size
 from .values import (
+    MAX_BUCKETS,
     MAX_LISTENERS,
     MAX_WORKERS,
+    MIN_BUCKETS,
     TokenFile,
     read_address_list,
     read_admin_address,
     read_broker,
+    read_buckets,
     read_listener,
     read_state_dir,
     read_token_file,
@@ -25,8 +30,6 @@ from .values import (
 )
 
 PLANNED: dict[Path, str] = {
-    ("limit",): "not enforced yet",
-    ("class",): "not enforced yet",
     ("alert",): "not enforced yet",
     ("gateway", "listener"): "not supported yet",
 }
@@ -93,6 +96,13 @@ class GatewayTable(_Table):
         "1024, kB, MB, GB in 1000.",
         "64KiB",
     )
+    buckets: Annotated[int, PlainValidator(read_buckets)] = _key(
+        262144,
+        "How many budgets (one for each limit and key in use) are kept, 16 bytes each; the memory is taken at start. "
+        "Keys beyond a limit's share of it count together, as a crowd. Rounded up to a power of two.",
+        1048576,
+        kind=f"{MIN_BUCKETS} to {MAX_BUCKETS}",
+    )
     drain_timeout: Annotated[float, PlainValidator(Duration("0s", "1h"))] = _key(
         "5s",
         "How long SIGTERM waits for connections to end in order, so that clients do not all return at once.",
@@ -134,7 +144,7 @@ class LogTable(_Table):
 
 
 class Tables(BaseModel):
-    """All of tidegate.toml."""
+    """All of tidegate.toml but classes and limits."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import partial
+from pathlib import Path as FilePath
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from .checks import CHECKS
-from .explain import explain
-from .problems import MAX_PROBLEMS, Problem, SettingsError
+from .explain import explain, tell
+from .language import TABLES, read_policy
+from .model import Policy
+from .problems import MAX_PROBLEMS, Finding, Path, SettingsError
 from .schema import AdminTable, GatewayTable, LogTable, Tables
 from .toml import Document, read
 
@@ -24,6 +27,8 @@ class Settings:
     gateway: GatewayTable
     admin: AdminTable
     log: LogTable
+    policy: Policy
+    """Classes and limits."""
     document: Document = field(repr=False, compare=False)
     """What the file says, with places."""
 
@@ -42,7 +47,7 @@ class Settings:
         return replace(self, log=LogTable.model_validate({"format": log_format, "level": self.log.level}))
 
 
-def load(path: Path | None) -> Settings:
+def load(path: FilePath | None) -> Settings:
     """The settings in the file; None: every setting has its default. SettingsError tells all that is wrong."""
     return check(Document("defaults", {}, {}) if path is None else read(path))
 
@@ -50,20 +55,31 @@ def load(path: Path | None) -> Settings:
 def check(document: Document) -> Settings:
     """The settings that a document writes; SettingsError tells all that is wrong."""
     # A table that is left out still has its defaults to be checked.
-    values: dict[str, object] = {**{table: {} for table in Tables.model_fields}, **document.values}
+    written = {key: value for key, value in document.values.items() if key not in TABLES}
+    values: dict[str, object] = {**{table: {} for table in Tables.model_fields}, **written}
     try:
         tables = Tables.model_validate(values)
         errors: list[ErrorDetails] = []
     except ValidationError as error:
         errors = error.errors(include_url=False, include_input=False)
         tables = Tables.model_validate(_without(values, errors))
+    wrong = {error["loc"] for error in errors}
+    listeners = None if any(("gateway", "listen")[: len(path)] == path[:2] for path in wrong) else tables.gateway.listen
+    policy, findings = read_policy(document, None if listeners is None else [str(address) for address in listeners])
+    findings += _findings(tables, wrong)
+    _raise_if_any(document, errors, findings)
+    return Settings(tables.gateway, tables.admin, tables.log, policy, document)
+
+
+def _raise_if_any(document: Document, errors: list[ErrorDetails], findings: list[Finding]) -> None:
+    """Raise SettingsError with the first problems."""
+    if not errors and not findings:
+        return
     # Words are sought only for those that are told: a file may hold a hundred thousand.
-    errors.sort(key=lambda error: document.line_of(error["loc"]))
-    problems = [explain(document, error) for error in errors[:MAX_PROBLEMS]]
-    problems += _findings(document, tables, {error["loc"] for error in errors})
-    if problems:
-        raise SettingsError(problems, max(0, len(errors) - MAX_PROBLEMS))
-    return Settings(tables.gateway, tables.admin, tables.log, document)
+    told = [(error["loc"], partial(explain, document, error)) for error in errors]
+    told += [(path, partial(tell, document, path, bad)) for path, bad in findings]
+    told.sort(key=lambda item: document.line_of(item[0]))
+    raise SettingsError([make() for _, make in told[:MAX_PROBLEMS]], max(0, len(told) - MAX_PROBLEMS))
 
 
 def _without(values: dict[str, object], errors: list[ErrorDetails]) -> dict[str, dict[str, object]]:
@@ -84,8 +100,7 @@ def _without(values: dict[str, object], errors: list[ErrorDetails]) -> dict[str,
     return good
 
 
-def _findings(document: Document, tables: Tables, wrong: set[tuple[str | int, ...]]) -> Iterator[Problem]:
+def _findings(tables: Tables, wrong: set[Path]) -> Iterator[Finding]:
     for keys, look in CHECKS:
         if not any(key in wrong or key[:1] in wrong for key in keys):
-            for path, found in look(tables):
-                yield document.problem(path, found.text, found.fix)
+            yield from look(tables)

@@ -67,6 +67,12 @@ class Size:
         return int(size)
 
 
+def size_text(size: int) -> str:
+    """A size as it may be written: the largest unit that leaves a whole number."""
+    unit = next(unit for unit in ("GiB", "MiB", "KiB", "B") if size % _BYTES[unit] == 0)
+    return f"{size // _BYTES[unit]}{unit}"
+
+
 def _quantity(value: object, units: dict[str, Fraction] | dict[str, int]) -> Fraction | None:
     found = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
     if found is None or found[2] not in units:

@@ -12,6 +12,10 @@ MAX_LISTENERS = 64
 """Addresses of one gateway: more is a mistake."""
 MAX_WORKERS = 64
 """Worker processes: as many cores as one gateway is meant for."""
+MIN_BUCKETS = 4096
+"""64 KiB: less would hardly be a share for each limit."""
+MAX_BUCKETS = 1 << 26
+"""A GiB of memory."""
 MAX_TOKEN = 4096
 """Bytes of a token: with the other headers of a request it fits the admin endpoint's 8 KiB."""
 
@@ -74,6 +78,13 @@ def read_workers(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_WORKERS:
         raise BadValue("not a number of processes", f'write 1 to {MAX_WORKERS}, or "auto" for one per core')
     return value
+
+
+def read_buckets(value: object) -> int:
+    """Buckets of the table, rounded up to a power of two, which it is addressed by."""
+    if isinstance(value, bool) or not isinstance(value, int) or not MIN_BUCKETS <= value <= MAX_BUCKETS:
+        raise BadValue("not a number of buckets", f"write {MIN_BUCKETS} to {MAX_BUCKETS}")
+    return 1 << (value - 1).bit_length()
 
 
 def read_state_dir(value: object) -> Path:

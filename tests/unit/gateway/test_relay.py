@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from support.playbook import connack, connect, publish
+from tidegate.engine.binding import Engine
 from tidegate.engine.counters import CONNECTIONS, CONNECTIONS_TOTAL, ROW_WORDS, Counters
 from tidegate.gateway.connection import LINGER, Connection
 from tidegate.gateway.relay import LARGE_READ, Relay, Upstream
@@ -105,6 +106,7 @@ class Scene:
         self.counters = Counters(memoryview(bytearray(ROW_WORDS * 8)).cast("Q"), 0)
         self.max_packet = 1 << 20
         self.connect_timeout = 5.0
+        self.engine: Engine | None = None
         self.relays: set[Relay] = set()
         self.opened: list[Relay] = []
         self.ended: list[Connection] = []

@@ -12,6 +12,7 @@ from typing import cast
 
 import pytest
 
+from support import limits
 from support.eventually import eventually
 from support.playbook import Playbook, connack, connect
 from support.raw import CLOSED, RawClient
@@ -35,9 +36,11 @@ from tidegate.gateway.worker import DRAIN, MAX_OPENING, READY, Orders, Worker
 ORDERS = Orders(
     row=0,
     counters_fd=-1,
+    segment_fd=-1,
     listen_fds=[],
     lock_fd=-1,
     listen=[],
+    listener_names=[],
     broker="unix:/nonexistent",
     connect_timeout=GUARD,
     max_packet=1 << 20,
@@ -91,7 +94,14 @@ class Scene:
         self.listener.setblocking(False)
         self.port: int = self.listener.getsockname()[1]
         self.counters_fd = create_block(1)
-        self.orders = replace(ORDERS, counters_fd=self.counters_fd, broker=f"unix:{self.path}")
+        self.host = limits.host()
+        self.orders = replace(
+            ORDERS,
+            counters_fd=self.counters_fd,
+            segment_fd=self.host.fd,
+            listener_names=["tcp://127.0.0.1:0"],
+            broker=f"unix:{self.path}",
+        )
 
     def worker(self, **other: float) -> Worker:
         return Worker(replace(self.orders, **other), self.log, asyncio.get_running_loop())  # type: ignore[arg-type]
@@ -99,6 +109,7 @@ class Scene:
     def close(self) -> None:
         self.listener.close()
         os.close(self.counters_fd)
+        os.close(self.host.fd)
 
 
 @pytest.fixture
@@ -332,7 +343,13 @@ class TestProcess:
             orders = replace(scene.orders, listen_fds=[scene.listener.fileno()], lock_fd=lock.fileno())
             process = subprocess.Popen(
                 [sys.executable, "-m", "tidegate.app.worker", str(theirs.fileno())],
-                pass_fds=(theirs.fileno(), orders.counters_fd, orders.lock_fd, *orders.listen_fds),
+                pass_fds=(
+                    theirs.fileno(),
+                    orders.counters_fd,
+                    orders.segment_fd,
+                    orders.lock_fd,
+                    *orders.listen_fds,
+                ),
                 stdin=subprocess.DEVNULL,
             )
             theirs.close()

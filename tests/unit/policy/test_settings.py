@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from tidegate.policy.address import Address
+from tidegate.policy.model import Policy
 from tidegate.policy.problems import SettingsError
 from tidegate.policy.settings import Settings, check, load
 from tidegate.policy.toml import parse
@@ -27,9 +28,23 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (it.gateway.workers, it.gateway.broker) == (1, None)
         assert it.gateway.state_dir == Path("/var/lib/tidegate")
         assert (it.gateway.connect_timeout, it.gateway.drain_timeout) == (5.0, 5.0)
-        assert it.gateway.max_packet == 1 << 20
+        assert (it.gateway.max_packet, it.gateway.buckets) == (1 << 20, 1 << 18)
+        assert it.policy == Policy()
         assert (it.admin.listen, it.admin.token) == (Address("tcp", "127.0.0.1", 9883), None)
         assert (it.log.format, it.log.level) == ("text", "info")
+
+
+def test_a_policy_comes_with_the_settings() -> None:
+    policy = settings('[gateway]\nbuckets = 5000\n[class.a]\nbridge = true\n[[limit]]\nname = "b"\nrate = "1/s"').policy
+    assert ([one.name for one in policy.classes], [limit.name for limit in policy.limits]) == (["a"], ["b"])
+
+
+def test_a_wrong_listener_is_not_blamed_on_a_class() -> None:
+    listener = 'listener = "tcp://127.0.0.1:1"\n'
+    assert len(errors(f'[gateway]\nlisten = "tls://x:1"\n[class.a]\n{listener}')) == 1
+    assert errors(f'[gateway]\nlisten = "unix:/a"\n[class.a]\n{listener}') == [
+        't.toml:4: class.a.listener = "tcp://127.0.0.1:1": gateway.listen has no such address; it has unix:/a'
+    ]
 
 
 def test_places(tmp_path: Path) -> None:
@@ -55,17 +70,18 @@ TABLE = [
     ("[gateway]\nlisen = 1", ["t.toml:2: gateway.lisen = 1: unknown key; did you mean `listen`?"]),
     (
         "[gateway]\nx = {a = 1}",
-        ["t.toml:2: [gateway.x]: unknown table; known are listen, workers, broker, state_dir, connect_timeout, max_packet, drain_timeout"],
+        ["t.toml:2: [gateway.x]: unknown table; known are listen, workers, broker, state_dir, connect_timeout, max_packet, buckets, drain_timeout"],
     ),
     ("[gateway]\nlevel = 1", ["t.toml:2: gateway.level = 1: unknown key; it belongs below [log]"]),
     ("listen = 1", ["t.toml:1: listen = 1: unknown key; it belongs below [gateway] or [admin]"]),
     ("\n[gatway]", ["t.toml:2: [gatway]: unknown table; did you mean `gateway`?"]),
     ("[[limt]]", ["t.toml:1: [[limt]]: unknown table; did you mean `limit`?"]),
     ('"a\\nb" = 1', ['t.toml:1: "a\\nb" = 1: unknown key; known are gateway, admin, log, limit, class, alert']),
-    ("[[limit]]\na=1\n[[limit]]", ["t.toml:1: [[limit]]: not enforced yet; remove it"]),
-    ("\n[class.a]", ["t.toml:2: [class]: not enforced yet; remove it"]),
+    ('rate = "1/s"', ['t.toml:1: rate = "1/s": unknown key; it belongs below [[limit]]']),
+    ("[gateway]\npriority = 1", ["t.toml:2: gateway.priority = 1: unknown key; it belongs below [class.NAME]"]),
+    ("[gateway]\nbuckets = 4095", ["t.toml:2: gateway.buckets = 4095: not a number of buckets; write 4096 to 67108864"]),
     ("[[alert]]", ["t.toml:1: [[alert]]: not enforced yet; remove it"]),
-    ("limit = 5", ["t.toml:1: limit = 5: not enforced yet; remove it"]),
+    ("alert = 5", ["t.toml:1: alert = 5: not enforced yet; remove it"]),
     ("[gateway]\n[[gateway.listener]]", ["t.toml:2: [[gateway.listener]]: not supported yet; remove it"]),
     ("gateway = 5", ["t.toml:1: gateway = 5: not a table; write [gateway] in a line of its own, its keys below"]),
     ("[[log]]", ["t.toml:1: log = [{…}]: not a table; write [log] in a line of its own, its keys below"]),
@@ -126,7 +142,7 @@ TABLE = [
     (
         # Whatever is wrong by itself hides nothing else.
         '[gateway]\nlisten = [\n"tls://x:1",\n"tcp://0.0.0.0:1",\n]\nworkers = 0\nconnect_timeout = 5\nwrkers = 1\n'
-        'broker = []\nmax_packet = "1m"\n[admin]\nlisten = "[::]:9"\n[log]\nlevel = "warn"\n[[limit]]',
+        'broker = []\nmax_packet = "1m"\n[admin]\nlisten = "[::]:9"\n[log]\nlevel = "warn"\n[[limit]]\nname = "a"\n[class.b]',
         [
             't.toml:3: gateway.listen = "tls://x:1": tls:// is not supported yet; use tcp:// or unix:',
             't.toml:6: gateway.workers = 0: not a number of processes; write 1 to 64, or "auto" for one per core',
@@ -136,7 +152,8 @@ TABLE = [
             't.toml:10: gateway.max_packet = "1m": not a size; write a number and B, KiB, MiB, GiB, kB, MB or GB, for instance "1MiB"',
             't.toml:12: admin.listen = "[::]:9": reachable beyond this host, but without a token; set admin.token_file, or listen on 127.0.0.1',
             't.toml:14: log.level = "warn": unknown value; did you mean "warning"?',
-            "t.toml:15: [[limit]]: not enforced yet; remove it",
+            "t.toml:15: [[limit]]: limits nothing; give it rate or bandwidth or concurrent or size",
+            't.toml:17: [class.b]: fits every client; say which, for instance client_id = "sensor-*"',
         ],
     ),
     (

@@ -1,7 +1,7 @@
 import pytest
 
 from tidegate.policy.problems import BadValue
-from tidegate.policy.units import Duration, Size
+from tidegate.policy.units import Duration, Size, size_text
 
 DURATION = Duration("100ms", "1h")
 SIZE = Size("1KiB", "256MiB")
@@ -74,3 +74,11 @@ def test_wrong_sizes(value: object, text: str) -> None:
 def test_a_bound_of_ours_without_a_known_unit_is_found_at_once() -> None:
     with pytest.raises(ValueError, match="no such unit"):
         Duration("1day", "2day")("1s")
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(1 << 20, "1MiB"), (1536, "1536B"), (3 << 10, "3KiB"), (10 << 30, "10GiB"), (1000, "1000B")]
+)
+def test_sizes_as_they_may_be_written(size: int, text: str) -> None:
+    assert size_text(size) == text
+    assert Size("1B", "64GiB")(text) == size

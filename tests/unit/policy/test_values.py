@@ -9,6 +9,7 @@ from tidegate.policy.values import (
     default_state_dir,
     read_admin_address,
     read_broker,
+    read_buckets,
     read_state_dir,
     read_token_file,
     read_workers,
@@ -132,3 +133,14 @@ def test_a_token_file_that_cannot_be_read(tmp_path: Path) -> None:
         with pytest.raises(BadValue) as raised:
             read_token_file(str(path))
         assert raised.value.text == text
+
+
+@pytest.mark.parametrize(("value", "buckets"), [(4096, 4096), (4097, 8192), (1 << 26, 1 << 26), (262144, 1 << 18)])
+def test_buckets_are_a_power_of_two(value: int, buckets: int) -> None:
+    assert read_buckets(value) == buckets
+
+
+@pytest.mark.parametrize("value", [4095, (1 << 26) + 1, "4096", True, 5000.0, None])
+def test_not_a_number_of_buckets(value: object) -> None:
+    with pytest.raises(BadValue, match="not a number of buckets; write 4096 to 67108864"):
+        read_buckets(value)

@@ -1,0 +1,80 @@
+"""`tidegate policy check`: what is wrong with a file, what is doubtful, and what this version does not enforce."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from ..policy.cautions import warnings
+from ..policy.enforced import unenforced
+from ..policy.problems import Problem, SettingsError
+from ..policy.settings import load
+from .policy_compile import compiled
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is wrong, doubtful, or not enforced yet in a file."""
+
+    problems: list[Problem]
+    warnings: list[Problem]
+    unenforced: list[Problem]
+    limits: int
+    classes: int
+
+
+def check(file: Path) -> Checked:
+    """Read and compile the file."""
+    try:
+        settings = load(file)
+        compiled(settings)
+    except SettingsError as error:
+        return Checked(list(error.problems), [], [], 0, 0)
+    policy = settings.policy
+    return Checked(
+        [],
+        list(warnings(policy, settings.document, settings.gateway.max_packet)),
+        list(unenforced(policy, settings.document)),
+        len(policy.limits),
+        len(policy.classes),
+    )
+
+
+def check_json(result: Checked) -> str:
+    """The same for machines."""
+    return json.dumps(
+        {
+            "problems": [_as_object(problem) for problem in result.problems],
+            "warnings": [_as_object(problem) for problem in result.warnings],
+            "unenforced": [_as_object(problem) for problem in result.unenforced],
+            "limits": result.limits,
+            "classes": result.classes,
+        },
+        indent=2,
+    )
+
+
+def show_check(result: Checked, out: Console, err: Console) -> None:
+    """Errors to `err`, as `serve` would tell them; the rest to `out`."""
+    if result.problems:
+        err.print(str(SettingsError(result.problems)), markup=False, highlight=False, soft_wrap=True)
+        return
+    for title, problems in (("warning", result.warnings), ("serve refuses it", result.unenforced)):
+        for problem in problems:
+            out.print(f"[yellow]{title}[/]: {escape(str(problem))}", highlight=False, soft_wrap=True)
+    verdict = "good" if not result.unenforced else "well-formed, but this version cannot serve it yet"
+    limits = f"{result.limits} limit{'' if result.limits == 1 else 's'}"
+    classes = f"{result.classes} class{'' if result.classes == 1 else 'es'}"
+    out.print(f"{verdict}: {limits}, {classes}", highlight=False)
+
+
+def _as_object(problem: Problem) -> dict[str, object]:
+    return {
+        "file": problem.file,
+        "line": problem.line,
+        "key": problem.key,
+        "text": problem.text,
+        "fix": problem.fix,
+    }

@@ -1,0 +1,33 @@
+"""`tidegate policy compile`: the limits of a file in the flat form that the engine reads."""
+
+from pathlib import Path
+
+from ..policy.compile import TooMuch, assign_slots, compile_policy
+from ..policy.problems import SettingsError
+from ..policy.settings import Settings, load
+
+
+class NotWritten(Exception):
+    """The compiled policy could not be written; the text says why."""
+
+
+def compiled(settings: Settings) -> bytes:
+    """The policy of these settings; SettingsError when it does not fit the flat form."""
+    policy = settings.policy
+    try:
+        return compile_policy(policy, assign_slots(policy), settings.gateway.max_packet)
+    except TooMuch as error:
+        raise SettingsError([settings.document.problem(("limit",), str(error), "make the policy smaller")]) from error
+
+
+def compile_to(file: Path, output: Path) -> int:
+    """Write the compiled policy of a file, at once or not at all; its size in bytes. SettingsError, NotWritten."""
+    blob = compiled(load(file))
+    draft = output.with_name(f".{output.name}.new")
+    try:
+        draft.write_bytes(blob)
+        draft.replace(output)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise NotWritten(f"{output} cannot be written: {error.strerror}; name a file in a folder of yours") from error
+    return len(blob)

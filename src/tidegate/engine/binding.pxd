@@ -1,0 +1,246 @@
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef extern from "<stdbool.h>":
+    ctypedef bint c_bool "bool"
+
+cdef extern from "native/engine.h":
+    struct tg_class:
+        pass
+    struct tg_condition:
+        pass
+    struct tg_value:
+        pass
+    struct tg_component:
+        pass
+    struct tg_node:
+        pass
+    struct tg_edge:
+        pass
+    enum: TG_ERROR
+    enum: TG_NONE
+    enum: TG_MAX_CLASSES
+    enum: TG_TALLIES
+
+    struct tg_range:
+        uint32_t first
+        uint32_t count
+    struct tg_head:
+        uint32_t limits
+    struct tg_limit:
+        tg_range name
+        tg_range rate
+        tg_range bandwidth
+        uint32_t slot
+    struct tg_choice:
+        tg_range budgets
+    struct tg_budget:
+        uint64_t identity
+        uint64_t multiplier
+        uint32_t shift
+        uint32_t of_bytes
+        uint64_t burst
+        uint64_t largest
+    struct tg_slot:
+        uint64_t identity
+        uint32_t scale[4]
+        uint64_t crowd[8]
+        uint64_t quota[8]
+    struct tg_word:
+        uint64_t tag
+        uint64_t tat
+    struct tg_event:
+        uint64_t sequence
+        uint64_t now
+        uint64_t key
+        uint32_t slot
+        uint32_t count
+        uint8_t kind
+        uint8_t action
+        uint8_t crowd
+        uint8_t family
+        uint8_t client_size
+        uint8_t topic_size
+        uint8_t username_size
+        uint8_t address[16]
+        char client[64]
+        char username[48]
+        char topic[80]
+    struct tg_row_head:
+        uint64_t written
+        uint64_t lost
+    struct tg_segment_head:
+        uint32_t boot
+    struct tg_segment:
+        size_t bytes
+        uint32_t rows
+        uint32_t slots
+        uint32_t records
+        uint64_t words
+        uint64_t policy_room
+        uint64_t secret[2]
+        tg_slot *slot
+        uint64_t *tallies
+        tg_row_head *row_heads
+        tg_word *table
+    struct tg_policy:
+        const tg_head *head
+        const tg_limit *limits
+        const tg_choice *choices
+        const tg_budget *budgets
+        const char *text
+    struct tg_table:
+        tg_word *words
+        uint64_t mask
+        uint64_t horizon
+        uint16_t nonce
+    struct tg_engine:
+        tg_segment segment
+        tg_table table
+        tg_policy policy
+    struct tg_who:
+        const char *client
+        const char *username
+        const char *listener
+        const char *cn
+        const char *san
+        uint32_t client_size
+        uint32_t username_size
+        uint32_t listener_size
+        uint64_t nonce
+        uint8_t address[16]
+        uint8_t family
+        uint8_t version
+        bint has_username
+        bint clean_start
+        bint bridge
+    struct tg_subject:
+        uint8_t priority
+        uint8_t exempt
+    struct tg_profile:
+        uint32_t entries
+    struct tg_message:
+        const char *topic
+        size_t topic_size
+        uint64_t packet
+        uint64_t payload
+        uint8_t event
+        uint8_t qos
+        uint8_t retain
+        bint force
+    struct tg_verdict:
+        uint32_t action
+        uint32_t limit
+        uint32_t matched
+        bint crowd
+        bint by_size
+        bint forced
+        uint64_t wait
+    struct tg_cost:
+        uint64_t ticks
+        uint64_t burst
+        uint64_t largest
+    struct tg_key:
+        uint64_t tag
+        uint64_t hash
+    struct tg_quota:
+        tg_cost limit
+        tg_cost source
+    struct tg_charge:
+        const tg_table *table
+        tg_slot *slot
+        uint32_t slot_number
+        uint32_t index
+        uint64_t identity
+        uint64_t secret
+        uint64_t source
+        uint64_t vicinity
+        tg_quota quota
+        tg_key key
+        tg_cost cost
+        uint64_t now
+        bint commit
+    struct tg_charge_done:
+        tg_word *where
+        uint64_t *word
+        uint64_t tag
+        uint64_t ticks
+
+    size_t tg_segment_bytes(uint32_t rows, uint32_t slots, uint32_t records, uint64_t words, uint64_t policy_room) nogil
+    void tg_segment_create(void *base, uint32_t rows, uint32_t slots, uint32_t records, uint64_t words,
+                           uint64_t policy_room, uint32_t boot, const uint64_t *secret)
+    bint tg_segment_attach(tg_segment *segment, void *base, size_t bytes, uint32_t boot, char *error)
+    uint32_t tg_segment_claim(tg_segment *segment, uint64_t identity)
+    bint tg_segment_publish(tg_segment *segment, const void *policy, size_t bytes)
+    uint64_t tg_segment_generation(const tg_segment *segment)
+    size_t tg_segment_policy(const tg_segment *segment, void *out)
+
+    tg_key tg_key_make(uint32_t slot, uint64_t hash)
+    bint tg_charge_budget(const tg_charge *charge, uint64_t *wait, tg_charge_done *done, c_bool *crowd)
+    tg_quota tg_quota_of(const tg_budget *budget, uint64_t words, uint32_t limits)
+    void tg_census(const tg_segment *segment, uint64_t now_ns, const uint64_t *burst_by_slot, uint32_t slots,
+                   uint64_t *live, uint64_t *over)
+
+    bint tg_engine_init(tg_engine *engine, const tg_segment *segment, uint32_t row, uint16_t nonce)
+    bint tg_engine_load(tg_engine *engine, const void *blob, size_t size, char *error)
+    void tg_engine_free(tg_engine *engine)
+    size_t tg_subject_bytes(const tg_policy *policy)
+    size_t tg_profile_room(const tg_policy *policy)
+    size_t tg_resolve(const tg_policy *policy, const uint64_t *secret, const tg_who *who, tg_subject *subject,
+                      tg_profile *profile, uint32_t *classes, uint32_t *class_count)
+    void tg_decide(tg_engine *engine, const tg_subject *subject, const tg_profile *profile, const tg_who *who,
+                   const tg_message *message, uint64_t now_ns, tg_verdict *verdict)
+    uint32_t tg_matching(tg_engine *engine, const tg_profile *profile, const tg_message *message, uint32_t *out)
+    void tg_sweep(tg_engine *engine, uint64_t now_ns)
+    int tg_event_read(const tg_segment *segment, uint32_t row, uint64_t sequence, tg_event *out)
+
+cdef extern from "native/gcra.h":
+    enum: TG_UNSCALED
+    enum: TG_LEAST_SCALE
+
+    tg_cost tg_cost_of(const tg_budget *budget, uint64_t units, uint32_t scale)
+    uint64_t tg_ticks(uint64_t ns)
+
+cdef extern from "native/hash.h":
+    uint64_t tg_siphash(const uint64_t *secret, const void *data, size_t size)
+
+
+cdef class Segment:
+    cdef tg_segment c
+    cdef uint8_t[::1] view
+
+cdef class Engine:
+    cdef tg_engine c
+    cdef readonly Segment segment
+    cdef readonly int generation
+    cdef uint32_t count
+    cdef readonly list names
+    cdef readonly bint forced
+    cdef dict profiles
+    cdef tg_verdict verdict
+
+    cdef int _decide(
+        self, Subject subject, int event, bytes data, Py_ssize_t at, Py_ssize_t end, int qos, bint retain,
+        uint64_t packet, uint64_t payload, bint force, uint64_t now_ns
+    ) except -1
+    cpdef int resolve(self, Subject subject) except -1
+    cpdef int decide(
+        self, Subject subject, bytes data, Py_ssize_t at, Py_ssize_t end, int qos, bint retain, uint64_t packet,
+        uint64_t payload, bint force, double now
+    ) except -1
+
+cdef class Subject:
+    cdef tg_who who
+    cdef bytes client_id
+    cdef bytes username
+    cdef bytes listener
+    cdef tg_subject *subject
+    cdef bytes profile
+    cdef int generation
+    cdef readonly tuple classes
+
+cdef class Meter:
+    cdef Segment segment
+    cdef tg_table table
+    cdef tg_budget budget
+    cdef tg_quota quota
+    cdef uint32_t slot

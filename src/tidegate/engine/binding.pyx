@@ -1,0 +1,514 @@
+"""The C engine for Python: `Segment` is the shared memory, `Engine` decides, `Subject` is a client it knows, `Meter` is one
+budget per key without any policy. Messages go through `Engine.decide`, which compiled code calls without touching Python.
+"""
+
+cimport cython
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.string cimport memcpy, memset
+
+from typing import NamedTuple
+
+from tidegate.engine.errors import PolicyError, SegmentError, StaleSegment
+
+RECORD_SIZES = {
+    "head": sizeof(tg_head), "limit": sizeof(tg_limit), "class": sizeof(tg_class), "group": sizeof(tg_range),
+    "condition": sizeof(tg_condition), "value": sizeof(tg_value), "component": sizeof(tg_component),
+    "choice": sizeof(tg_choice), "budget": sizeof(tg_budget), "node": sizeof(tg_node), "edge": sizeof(tg_edge),
+}
+"""Bytes of each record as the C compiler lays it out."""
+
+MOST_PROFILES = 1024
+"""Profiles kept for connections to come; those in use live as long as their connections."""
+TALLIES = ("passed", "observe", "delay", "drop", "reject", "disconnect", "ban", "crowded")
+"""What is counted of each limit, in the order of the words."""
+KINDS = {1: "began", 2: "still", 3: "ended"}
+ACTIONS = ("pass", "observe", "delay", "drop", "reject", "disconnect", "ban")
+
+
+class Verdict(NamedTuple):
+    """What became of a message. `wait` is in seconds, `limit` the name of the one that decided, "" when it passed."""
+
+    action: str
+    limit: str
+    wait: float
+    matched: int
+    crowd: bool
+    by_size: bool
+
+
+class Transition(NamedTuple):
+    """A key came under a limit, still is, or no longer is; `count` messages were over it since the last time it was told."""
+
+    kind: str
+    action: str
+    slot: int
+    count: int
+    crowd: bool
+    now: float
+    """Seconds of the monotonic clock."""
+    key: int
+    family: int
+    address: bytes
+    client_id: str
+    username: str
+    topic: str
+
+
+cdef class Segment:
+    """Shared memory with its parts found; see native/segment.c. SegmentError when it is none of ours."""
+
+    def __init__(self, memory, unsigned int boot) -> None:
+        cdef char error[TG_ERROR]
+        cdef uint32_t written
+        self.view = memory
+        cdef size_t size = <size_t>self.view.shape[0]
+        if size < sizeof(tg_segment_head):
+            raise SegmentError("truncated: it has not even a head", "remove the file, so that it is made anew")
+        if not tg_segment_attach(&self.c, &self.view[0], size, boot, error):
+            text = error.decode()
+            written = (<tg_segment_head *>&self.view[0]).boot
+            stale = written != boot and tg_segment_attach(&self.c, &self.view[0], size, written, error)
+            raise (StaleSegment if stale else SegmentError)(text, "remove the file, so that it is made anew")
+
+    @staticmethod
+    def size(rows: int, slots: int, records: int, words: int, policy_room: int) -> int:
+        """Bytes of a segment with so many rows, limits, events a row, buckets, and bytes for a policy."""
+        return tg_segment_bytes(rows, slots, records, words, policy_room)
+
+    @staticmethod
+    def create(memory, rows: int, slots: int, records: int, words: int, policy_room: int, boot: int, secret) -> None:
+        """Write the head of a segment into zeroed memory of `size` bytes; `records` and `words` are powers of two."""
+        cdef uint8_t[::1] view = memory
+        cdef uint64_t key[2]
+        if <size_t>view.shape[0] < tg_segment_bytes(rows, slots, records, words, policy_room):
+            raise ValueError("the memory is smaller than the segment")
+        key[0], key[1] = secret
+        tg_segment_create(&view[0], rows, slots, records, words, policy_room, boot, key)
+
+    @property
+    def rows(self) -> int:
+        """Processes that may count here."""
+        return self.c.rows
+
+    @property
+    def slots(self) -> int:
+        """Limits that have a place here."""
+        return self.c.slots
+
+    @property
+    def words(self) -> int:
+        """Buckets."""
+        return self.c.words
+
+    @property
+    def policy_room(self) -> int:
+        """Bytes of the largest compiled policy that fits."""
+        return self.c.policy_room
+
+    @property
+    def generation(self) -> int:
+        """Counts the policies published; 0 before the first."""
+        return tg_segment_generation(&self.c)
+
+    def publish(self, const uint8_t[::1] policy) -> bool:
+        """Make this compiled policy the next generation; False when it does not fit."""
+        return tg_segment_publish(&self.c, &policy[0], <size_t>policy.shape[0])
+
+    def policy(self) -> bytes:
+        """A copy of the present generation; empty when there is none. `Engine.load` finds out whether it is whole."""
+        out = bytearray(self.c.policy_room)
+        cdef uint8_t[::1] view = out
+        if self.c.policy_room == 0:
+            return b""
+        return bytes(out[: tg_segment_policy(&self.c, &view[0])])
+
+    def set_scale(self, unsigned int slot, unsigned int priority, double factor) -> None:
+        """Multiply the rates of a limit, for clients of a priority, by `factor`; 1/256 at least."""
+        if slot >= self.c.slots or priority >= 4:
+            raise IndexError("no such limit or priority")
+        self.c.slot[slot].scale[priority] = <uint32_t>min(
+            max(factor * TG_UNSCALED, <double>TG_LEAST_SCALE), 4294967295.0
+        )
+
+    def tallies(self, unsigned int slot) -> list[int]:
+        """The sums over all rows for one limit, in the order of TALLIES."""
+        cdef uint32_t row
+        cdef size_t at
+        if slot >= self.c.slots:
+            raise IndexError("no such limit")
+        sums = [0] * TG_TALLIES
+        for row in range(self.c.rows):
+            at = (<size_t>row * self.c.slots + slot) * TG_TALLIES
+            for i in range(TG_TALLIES):
+                sums[i] += self.c.tallies[at + i]
+        return sums
+
+    def forget(self, unsigned int slot) -> None:
+        """Zero all that a place has kept of a limit, before another one gets it; its scale factors become 1."""
+        cdef uint32_t row
+        if slot >= self.c.slots:
+            raise IndexError("no such limit")
+        memset(self.c.slot[slot].crowd, 0, sizeof(self.c.slot[slot].crowd))
+        memset(self.c.slot[slot].quota, 0, sizeof(self.c.slot[slot].quota))
+        for priority in range(4):
+            self.c.slot[slot].scale[priority] = TG_UNSCALED
+        for row in range(self.c.rows):
+            memset(&self.c.tallies[(<size_t>row * self.c.slots + slot) * TG_TALLIES], 0, TG_TALLIES * sizeof(uint64_t))
+
+    def census(self, double now, bursts) -> list[tuple[int, int]]:
+        """For each limit, by slot: buckets in use, and those that would refuse now. `bursts`: ticks of each slot's."""
+        cdef uint32_t count = min(len(bursts), self.c.slots)
+        cdef uint64_t *room = <uint64_t *>PyMem_Malloc((3 * <size_t>count + 1) * sizeof(uint64_t))
+        if room == NULL:
+            raise MemoryError
+        try:
+            memset(room, 0, 3 * <size_t>count * sizeof(uint64_t))
+            for i in range(count):
+                room[i] = bursts[i]
+            tg_census(&self.c, <uint64_t>(now * 1e9), room, count, room + count, room + 2 * count)
+            return [(room[count + i], room[2 * count + i]) for i in range(count)]
+        finally:
+            PyMem_Free(room)
+
+    def events(self, unsigned int row, uint64_t after) -> tuple[list[Transition], int, int]:
+        """Transitions of a row behind sequence number `after`, the number to go on from, and how many were lost."""
+        cdef tg_event event
+        cdef uint64_t written, sequence
+        cdef int found
+        if row >= self.c.rows:
+            raise IndexError("no such row")
+        written = self.c.row_heads[row].written
+        lost = 0
+        if written - after > self.c.records:  # overwritten, or damage
+            lost = min(written - after, 1 << 32) - self.c.records if written > after else 0
+            after = max(written, self.c.records) - self.c.records
+        told = []
+        for sequence in range(after + 1, written + 1):
+            found = tg_event_read(&self.c, row, sequence, &event)
+            if found > 0:
+                told.append(_transition(&event))
+            elif found < 0:
+                lost += 1
+        return told, written, lost
+
+    def events_lost(self, unsigned int row) -> int:
+        """Transitions that a row could not tell, as too many were going on at once."""
+        if row >= self.c.rows:
+            raise IndexError("no such row")
+        return self.c.row_heads[row].lost
+
+
+cdef object _transition(const tg_event *event):
+    return Transition(
+        KINDS.get(event.kind, "began"),
+        ACTIONS[event.action] if event.action < len(ACTIONS) else "pass",
+        event.slot,
+        event.count,
+        event.crowd != 0,
+        event.now / 1e9,
+        event.key,
+        event.family,
+        event.address[:16],
+        event.client[:event.client_size].decode(errors="replace"),
+        event.username[:event.username_size].decode(errors="replace"),
+        event.topic[:event.topic_size].decode(errors="replace"),
+    )
+
+
+cdef class Subject:
+    """A client that the broker has accepted. Texts are UTF-8; `address` has 4 or 16 bytes, none for a Unix socket.
+
+    `nonce` stands for a client identifier that is empty. `Engine.resolve` gives it its classes and limits.
+    """
+
+    def __cinit__(self) -> None:
+        self.subject = NULL
+
+    def __init__(
+        self, client_id: bytes, username: bytes | None, address: bytes, listener: bytes, int version,
+        bint clean_start = True, bint bridge = False, uint64_t nonce = 0,
+    ) -> None:
+        cdef bytes copied = address
+        self.client_id = client_id
+        self.username = username
+        self.listener = listener
+        self.generation = 0
+        self.classes = ()
+        memset(&self.who, 0, sizeof(tg_who))
+        self.who.client = self.client_id
+        self.who.client_size = <uint32_t>len(client_id)
+        if username is not None:
+            self.who.has_username = True
+            self.who.username = self.username
+            self.who.username_size = <uint32_t>len(username)
+        self.who.listener = self.listener
+        self.who.listener_size = <uint32_t>len(listener)
+        if len(copied) not in (0, 4, 16):
+            raise ValueError("an address has 4 or 16 bytes")
+        memcpy(self.who.address, <const char *>copied, <size_t>len(copied))
+        self.who.family = {0: 0, 4: 4, 16: 6}[len(copied)]
+        self.who.version = version
+        self.who.clean_start = clean_start
+        self.who.bridge = bridge
+        self.who.nonce = nonce
+
+    def __dealloc__(self) -> None:
+        PyMem_Free(self.subject)
+
+    @property
+    def exempt(self) -> bool:
+        """Whether one of its classes is."""
+        return self.subject != NULL and self.subject.exempt != 0
+
+    @property
+    def priority(self) -> int:
+        """Of its first class; policy.model.Priority."""
+        return 2 if self.subject == NULL else self.subject.priority
+
+
+cdef int _loads = 0  # by all engines, so that no client takes what another engine has resolved for its own
+
+
+cdef class Engine:
+    """Decides by one generation of a policy, for one process. `row` may be -1: then nothing is counted and told.
+
+    `nonce` tells processes of one segment apart: the row, or the process id.
+    """
+
+    def __init__(self, Segment segment not None, int row, unsigned int nonce = 0) -> None:
+        self.segment = segment
+        self.profiles = {}
+        self.names = []
+        if row >= <int>segment.c.rows:
+            raise IndexError("no such row")
+        if not tg_engine_init(&self.c, &segment.c, TG_NONE if row < 0 else row, nonce & 0x7FFF):
+            raise MemoryError
+
+    def __dealloc__(self) -> None:
+        tg_engine_free(&self.c)
+
+    def load(self, policy: bytes) -> None:
+        """Decide by this compiled policy from now on; PolicyError, and the former one stays, when it is none."""
+        cdef char error[TG_ERROR]
+        cdef const tg_limit *limit
+        cdef bytes blob = policy
+        if not tg_engine_load(&self.c, <const char *>blob, <size_t>len(blob), error):
+            raise PolicyError(error.decode())
+        global _loads
+        _loads += 1
+        self.generation = _loads
+        self.count = self.c.policy.head.limits
+        self.profiles = {}
+        self.names = []
+        for i in range(self.c.policy.head.limits):
+            limit = &self.c.policy.limits[i]
+            self.names.append((self.c.policy.text + limit.name.first)[: limit.name.count].decode(errors="replace"))
+
+    @property
+    def limits(self) -> int:
+        """How many limits the policy has."""
+        return len(self.names)
+
+    def burst_of(self, name: str) -> int:
+        """Ticks that the largest burst of a limit's rates takes to refill; 0 without any."""
+        cdef const tg_limit *limit = &self.c.policy.limits[self.names.index(name)]
+        cdef uint64_t most = 0
+        cdef const tg_choice *choice
+        cdef const tg_budget *budget
+        for ranges in range(2):
+            found = limit.rate if ranges == 0 else limit.bandwidth
+            for i in range(found.first, found.first + found.count):
+                choice = &self.c.policy.choices[i]
+                for b in range(choice.budgets.first, choice.budgets.first + choice.budgets.count):
+                    budget = &self.c.policy.budgets[b]
+                    most = max(most, budget.burst - (0 if budget.of_bytes else tg_cost_of(budget, 1, TG_UNSCALED).ticks))
+        return most
+
+    # The last verdict, for the one who has to answer for it.
+
+    @property
+    def refused_by(self) -> str:
+        """The name of the limit that decided; "" when nothing was over a limit."""
+        return "" if self.verdict.limit == TG_NONE else self.names[self.verdict.limit]
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the message would pass."""
+        return self.verdict.wait / 1e9
+
+    @property
+    def by_size(self) -> bool:
+        """Whether it is too large, so that no wait will help."""
+        return self.verdict.by_size
+
+    def subject(
+        self, client_id: bytes, username: bytes | None, address: bytes, listener: bytes, int version,
+        bint clean_start = True, bint bridge = False, uint64_t nonce = 0,
+    ) -> Subject:
+        """A client; see Subject."""
+        return Subject(client_id, username, address, listener, version, clean_start, bridge, nonce)
+
+    cpdef int resolve(self, Subject subject) except -1:
+        """Give a client its classes and limits by the present generation."""
+        cdef uint32_t classes[TG_MAX_CLASSES]
+        cdef uint32_t count = 0
+        cdef size_t used
+        cdef bytes profile
+        if self.generation == 0:
+            raise PolicyError("no policy is loaded")
+        PyMem_Free(subject.subject)
+        subject.subject = <tg_subject *>PyMem_Malloc(tg_subject_bytes(&self.c.policy))
+        cdef uint8_t *room = <uint8_t *>PyMem_Malloc(tg_profile_room(&self.c.policy))
+        if subject.subject == NULL or room == NULL:
+            PyMem_Free(room)
+            raise MemoryError
+        used = tg_resolve(
+            &self.c.policy, self.c.segment.secret, &subject.who, subject.subject, <tg_profile *>room, classes, &count
+        )
+        profile = room[:used]
+        PyMem_Free(room)
+        # Clients of the same classes share one profile.
+        if len(self.profiles) >= MOST_PROFILES:
+            self.profiles = {}
+        subject.profile = self.profiles.setdefault(profile, profile)
+        subject.classes = tuple([classes[i] for i in range(count)])
+        subject.generation = self.generation
+        return 0
+
+    cpdef int decide(
+        self, Subject subject, bytes data, Py_ssize_t at, Py_ssize_t end, int qos, bint retain, uint64_t packet,
+        uint64_t payload, bint force, double now
+    ) except -1:
+        """The action (policy.model.Action) for a PUBLISH whose topic is `data[at:end]`; `now` in seconds."""
+        return self._decide(subject, 0, data, at, end, qos, retain, packet, payload, force, <uint64_t>(now * 1e9))
+
+    cdef int _decide(
+        self, Subject subject, int event, bytes data, Py_ssize_t at, Py_ssize_t end, int qos, bint retain,
+        uint64_t packet, uint64_t payload, bint force, uint64_t now_ns
+    ) except -1:
+        cdef tg_message message
+        if not 0 <= at <= end <= len(data) or not 0 <= qos <= 2 or not 0 <= event < 7:
+            raise IndexError("no such topic, QoS or event")
+        if not self.count:
+            memset(&self.verdict, 0, sizeof(tg_verdict))
+            self.verdict.limit = TG_NONE
+            self.forced = False
+            return 0
+        if subject.generation != self.generation:
+            self.resolve(subject)
+        message.topic = <const char *>data + at
+        message.topic_size = <size_t>(end - at)
+        message.packet = packet
+        message.payload = payload
+        message.event = event
+        message.qos = qos
+        message.retain = retain
+        message.force = force
+        tg_decide(
+            &self.c, subject.subject, <const tg_profile *><const char *>subject.profile, &subject.who, &message, now_ns,
+            &self.verdict,
+        )
+        self.forced = self.verdict.forced
+        return self.verdict.action
+
+    def judge(
+        self, Subject subject, topic: bytes, int qos = 0, bint retain = False, uint64_t packet = 0,
+        uint64_t payload = 0, bint force = False, int event = 0, *, uint64_t now_ns,
+    ) -> Verdict:
+        """The same, told in full, for any event (policy.model.Event); `now_ns` in nanoseconds."""
+        self._decide(subject, event, topic, 0, len(topic), qos, retain, packet, payload, force, now_ns)
+        return self.last()
+
+    def last(self) -> Verdict:
+        """The last verdict."""
+        return Verdict(
+            ACTIONS[self.verdict.action],
+            "" if self.verdict.limit == TG_NONE else self.names[self.verdict.limit],
+            self.verdict.wait / 1e9,
+            self.verdict.matched,
+            self.verdict.crowd,
+            self.verdict.by_size,
+        )
+
+    def matching(
+        self, Subject subject, topic: bytes, int qos = 0, bint retain = False, int event = 0
+    ) -> list[int]:
+        """The numbers, in the policy's order of limits, of those that match; nothing is charged."""
+        cdef tg_message message
+        cdef bytes text = topic
+        if not 0 <= qos <= 2 or not 0 <= event < 7:
+            raise IndexError("no such QoS or event")
+        if not self.count:
+            return []
+        if subject.generation != self.generation:
+            self.resolve(subject)
+        memset(&message, 0, sizeof(tg_message))
+        message.topic = text
+        message.topic_size = <size_t>len(text)
+        message.qos = qos
+        message.retain = retain
+        message.event = event
+        cdef uint32_t *out = <uint32_t *>PyMem_Malloc((len(self.names) + 1) * sizeof(uint32_t))
+        if out == NULL:
+            raise MemoryError
+        try:
+            count = tg_matching(&self.c, <const tg_profile *><const char *>subject.profile, &message, out)
+            return [out[i] for i in range(count)]
+        finally:
+            PyMem_Free(out)
+
+    def sweep(self, double now) -> None:
+        """Tell the end of what has been quiet; to be called some times a second."""
+        tg_sweep(&self.c, <uint64_t>(now * 1e9))
+
+
+cdef class Meter:
+    """One rate, a budget for each key: `identity` tells meters of one segment apart, `price` is that of `format.price`.
+
+    SegmentError when the segment has no place left for another identity.
+    """
+
+    def __init__(self, Segment segment not None, uint64_t identity, unsigned int nonce, price) -> None:
+        self.segment = segment
+        self.slot = tg_segment_claim(&segment.c, identity)
+        if self.slot == TG_NONE:
+            raise SegmentError(
+                f"all {segment.c.slots} places for rates are taken",
+                "remove the file, so that it is made anew, and use fewer names and rates in one",
+            )
+        self.table.words = segment.c.table
+        self.table.mask = segment.c.words - 1
+        self.table.nonce = nonce & 0x7FFF
+        self.table.horizon = <uint64_t>1 << 61
+        self.budget.identity = identity
+        self.budget.multiplier = price.multiplier
+        self.budget.shift = price.shift
+        self.budget.burst = price.burst
+        self.budget.largest = price.largest
+        self.quota = tg_quota_of(&self.budget, segment.c.words, 0)
+        # One address makes all of them: it may have what the limit may.
+        self.quota.source = self.quota.limit
+
+    def hit(self, bytes key not None, uint64_t cost, uint64_t now_ns) -> int:
+        """Charge `cost` to the key's budget: 0 when it passes, else the nanoseconds until it would."""
+        cdef tg_charge charge
+        cdef tg_charge_done done
+        cdef c_bool crowd = False
+        cdef uint64_t wait = 0
+        cdef uint64_t hash = tg_siphash(self.segment.c.secret, <const char *>key, <size_t>len(key))
+        charge.table = &self.table
+        charge.slot = &self.segment.c.slot[self.slot]
+        charge.slot_number = self.slot
+        charge.index = 0
+        charge.identity = self.budget.identity
+        charge.secret = self.segment.c.secret[1]
+        charge.source = 0
+        charge.vicinity = 0
+        charge.quota = self.quota
+        charge.key = tg_key_make(self.slot, hash ^ self.budget.identity)
+        charge.cost = tg_cost_of(&self.budget, cost, 65536)
+        charge.now = tg_ticks(now_ns)
+        charge.commit = True
+        if tg_charge_budget(&charge, &wait, &done, &crowd):
+            return 0
+        return wait // 16 + 1

@@ -1,0 +1,127 @@
+"""Memory that processes share: with a name, for those who meet by it, or without, for those who inherit it.
+
+All of it is taken at once (posix_fallocate): a /dev/shm that is too small must fail here, with a reason, and not by
+SIGBUS in the middle of a message.
+"""
+
+import contextlib
+import errno
+import fcntl
+import mmap
+import os
+import secrets
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+from .errors import SegmentError
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot() -> int:
+    """A number that changes with every boot, as the clock that segments are written by does; 0 where there is none."""
+    try:
+        return zlib.crc32(BOOT_ID.read_bytes())
+    except OSError:
+        return 0
+
+
+def secret() -> tuple[int, int]:
+    """A new key for the hashes of one segment."""
+    return secrets.randbits(64), secrets.randbits(64)
+
+
+def create_anonymous(size: int) -> int:
+    """A file descriptor of so many zeroed bytes without a name; SegmentError when there is not so much memory."""
+    fd = os.memfd_create("tidegate-segment", 0)
+    try:
+        _take(fd, size, "memory")
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def map_memory(fd: int) -> mmap.mmap:
+    """The whole of it, for reading and writing."""
+    return mmap.mmap(fd, 0)
+
+
+def open_named(
+    path: Path,
+    size: int,
+    fill: Callable[[mmap.mmap], None],
+    mode: int = 0o660,
+    is_stale: Callable[[mmap.mmap], bool] = lambda _: False,
+) -> mmap.mmap:
+    """The memory behind `path`, made by the first who asks: `size` bytes, which `fill` writes before others see them.
+
+    One that `is_stale` is replaced by a new one, at one moment for all. SegmentError when it can be neither opened
+    nor made.
+    """
+    while True:
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            _create_named(path, size, fill, mode, os.link)
+            continue
+        except OSError as error:
+            raise SegmentError(
+                f"{path}: cannot be opened: {error.strerror}", f"let this user read and write {path}"
+            ) from error
+        try:
+            memory = map_memory(fd)
+            if not is_stale(memory):
+                return memory
+            # Whoever holds the lock of the old file replaces it; the others find another file behind the path.
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if _is_behind(path, fd):
+                _create_named(path, size, fill, mode, os.rename)
+        except (OSError, ValueError) as error:  # ValueError: it is empty
+            raise SegmentError(f"{path}: cannot be used: {error}", f"remove it: rm {path}") from error
+        finally:
+            os.close(fd)
+
+
+def _is_behind(path: Path, fd: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+
+
+def _create_named(
+    path: Path, size: int, fill: Callable[[mmap.mmap], None], mode: int, name: Callable[[Path, Path], None]
+) -> None:
+    """Make the file under another name, whole, and then give it its own by `name`, unless somebody was faster."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    except OSError as error:
+        raise SegmentError(
+            f"{path}: cannot be made: {error.strerror}", f"make {path.parent} a folder that this user may write to"
+        ) from error
+    try:
+        _take(fd, size, str(path.parent))
+        with map_memory(fd) as memory:
+            fill(memory)
+        os.fchmod(fd, mode)  # whatever the umask
+        with contextlib.suppress(FileExistsError):
+            name(draft, path)
+    finally:
+        os.close(fd)
+        with contextlib.suppress(FileNotFoundError):  # renamed
+            os.unlink(draft)
+
+
+def _take(fd: int, size: int, where: str) -> None:
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.ENOMEM, errno.EFBIG, errno.EDQUOT):
+            raise
+        raise SegmentError(
+            f"no room for {size / 2**20:.1f} MiB in {where}: {error.strerror}",
+            "make room there (mount -o remount,size=…), or lower the number of buckets",
+        ) from error

@@ -1,0 +1,359 @@
+/* One message: which limits match, what they cost it, who is the strictest to refuse it.
+ *
+ * Limits are found by walking the topic's levels down a tree, so the cost follows the topic's depth and the limits that match,
+ * not the limits that are loaded. All keys are hashed and fetched before the first is charged: their cache misses overlap.
+ * Budgets are charged in the policy's order. When one refuses, the earlier charges are taken back and the later limits
+ * only asked, as one of them may be stricter. Two processes that do so at once may each refuse what would have passed alone;
+ * neither can admit too much. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "gcra.h"
+#include "hash.h"
+
+struct levels { const char *at[TG_MAX_LEVELS]; uint32_t size[TG_MAX_LEVELS]; uint64_t hash[TG_MAX_LEVELS]; uint32_t count; };
+
+struct walk {
+    struct tg_engine *engine;
+    const struct tg_profile *profile;
+    const struct tg_message *message;
+    const uint32_t *entry_of;
+    struct levels levels;
+    bool dollar;                /* wildcards of the first level do not match (4.7.2) */
+    uint32_t matched;
+};
+
+static const uint32_t *entry_index(const struct tg_profile *profile) { return (const uint32_t *)(profile + 1); }
+
+static const struct tg_entry *entries_of(const struct tg_policy *policy, const struct tg_profile *profile)
+{
+    size_t at = (sizeof *profile + 2 * (size_t)policy->head->limits * sizeof(uint32_t) + 7) & ~(size_t)7;
+    return (const void *)((const uint8_t *)profile + at);
+}
+
+/* Splits as far as the tree goes; a topic with more levels has one more than the tree. */
+static void split(struct levels *levels, const char *topic, size_t size, uint32_t depth)
+{
+    const char *end = topic + size;
+    levels->count = 0;
+    for (;;) {
+        if (levels->count == depth) {
+            levels->count++;
+            return;
+        }
+        const char *slash = memchr(topic, '/', (size_t)(end - topic));
+        const char *stop = slash == NULL ? end : slash;
+        uint32_t i = levels->count++;
+        levels->at[i] = topic;
+        levels->size[i] = (uint32_t)(stop - topic);
+        levels->hash[i] = tg_quick(topic, (size_t)(stop - topic));
+        if (slash == NULL) return;
+        topic = slash + 1;
+    }
+}
+
+static uint32_t child_of(const struct tg_policy *policy, uint32_t node, const struct levels *levels, uint32_t level)
+{
+    uint32_t at = (uint32_t)tg_mix(levels->hash[level], node) & policy->edge_mask;
+    for (uint32_t i; (i = policy->edge_table[at]) != 0; at = (at + 1) & policy->edge_mask) {
+        const struct tg_edge *edge = &policy->edges[i - 1];
+        if (edge->parent == node && edge->text.count == levels->size[level]
+            && memcmp(policy->text + edge->text.first, levels->at[level], edge->text.count) == 0)
+            return edge->child;
+    }
+    return TG_NONE;
+}
+
+static bool wants(const struct tg_limit *limit, const struct tg_message *message)
+{
+    return limit->qos >> message->qos & 1 && (!limit->retain || message->retain);
+}
+
+static void name_limit(struct walk *walk, uint32_t limit, uint32_t entry)
+{
+    if (wants(&walk->engine->policy.limits[limit], walk->message))
+        walk->engine->matches[walk->matched++] = (struct tg_match){limit, entry, 0};
+}
+
+static void collect(struct walk *walk, struct tg_range range)
+{
+    struct tg_engine *engine = walk->engine;
+    for (uint32_t i = 0; i < range.count; i++) {
+        uint32_t number = engine->policy.numbers[range.first + i], limit = number >> 1;
+        if (number & 1) {
+            engine->excepted[limit] = engine->epoch;
+        } else if (walk->entry_of[limit] != 0 && engine->stamps[limit] != engine->epoch) {
+            engine->stamps[limit] = engine->epoch; /* by several of its filters, still once */
+            name_limit(walk, limit, walk->entry_of[limit] - 1);
+        }
+    }
+}
+
+static void descend(struct walk *walk, uint32_t at, uint32_t level)
+{
+    const struct tg_policy *policy = &walk->engine->policy;
+    const struct tg_node *node = &policy->nodes[at];
+    bool hidden = level == 0 && walk->dollar;
+    if (!hidden) collect(walk, node->below);
+    if (level == walk->levels.count) {
+        collect(walk, node->here);
+        return;
+    }
+    if (level == policy->depth) return;
+    if (node->plus != TG_NONE && !hidden) descend(walk, node->plus, level + 1);
+    uint32_t child = child_of(policy, at, &walk->levels, level);
+    if (child != TG_NONE) descend(walk, child, level + 1);
+}
+
+static void next_epoch(struct tg_engine *engine)
+{
+    if (++engine->epoch != 0) return;
+    size_t bytes = engine->policy.head->limits * sizeof(uint32_t);
+    memset(engine->stamps, 0, bytes);
+    memset(engine->excepted, 0, bytes);
+    engine->epoch = 1;
+}
+
+/* The limits that match, in the policy's order, to engine->matches. */
+static uint32_t match(struct tg_engine *engine, const struct tg_profile *profile, const struct tg_message *message)
+{
+    const struct tg_policy *policy = &engine->policy;
+    struct walk walk = {.engine = engine, .profile = profile, .message = message, .entry_of = entry_index(profile)};
+    const struct tg_entry *entries = entries_of(policy, profile);
+    const uint32_t *always = walk.entry_of + policy->head->limits;
+    for (uint32_t i = profile->always[message->event]; i < profile->always[message->event + 1]; i++)
+        name_limit(&walk, entries[always[i]].limit, always[i]);
+    uint32_t root = policy->head->roots[message->event];
+    if (root == TG_NONE || message->topic_size == 0) return walk.matched;
+    next_epoch(engine);
+    walk.dollar = message->topic[0] == '$';
+    split(&walk.levels, message->topic, message->topic_size, policy->depth);
+    descend(&walk, root, 0);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < walk.matched; i++) {
+        struct tg_match found = engine->matches[i];
+        if (engine->excepted[found.limit] == engine->epoch) continue;
+        uint32_t at = kept++; /* few match, and nearly in order */
+        for (; at > 0 && engine->matches[at - 1].limit > found.limit; at--) engine->matches[at] = engine->matches[at - 1];
+        engine->matches[at] = found;
+    }
+    return kept;
+}
+
+uint32_t tg_matching(struct tg_engine *engine, const struct tg_profile *profile, const struct tg_message *message,
+                     uint32_t *out)
+{
+    uint32_t count = match(engine, profile, message);
+    for (uint32_t i = 0; i < count; i++) out[i] = engine->matches[i].limit;
+    return count;
+}
+
+static uint64_t hash_topic(const uint64_t secret[2], const struct tg_message *message, uint32_t levels)
+{
+    size_t size = message->topic_size;
+    if (levels > 0) {
+        for (size_t i = 0; i < message->topic_size; i++) {
+            if (message->topic[i] != '/' || --levels > 0) continue;
+            size = i;
+            break;
+        }
+    }
+    return tg_siphash(secret, message->topic, size);
+}
+
+/* The hash of one limit's key for this message. */
+static uint64_t key_hash(const struct tg_engine *engine, const struct tg_limit *limit, const struct tg_subject *subject,
+                         const struct tg_message *message)
+{
+    const struct tg_policy *policy = &engine->policy;
+    uint64_t hash = engine->segment.secret[0];
+    for (uint32_t i = 0; i < limit->per.count; i++) {
+        uint32_t number = policy->numbers[limit->per.first + i];
+        const struct tg_component *component = &policy->components[number];
+        uint64_t part = component->kind == TG_TOPIC ? hash_topic(engine->segment.secret, message, component->a)
+                                                    : subject->components[number];
+        hash = tg_mix(hash, part);
+    }
+    return hash;
+}
+
+static struct tg_range budgets_of(const struct tg_entry *entry, uint32_t number, uint32_t *index)
+{
+    /* The index of a budget's word in the slot: rates in the first half, bandwidths in the second. */
+    bool rate = number < entry->rate.count;
+    *index = rate ? number : TG_MAX_BUDGETS / 2 + number - entry->rate.count;
+    return (struct tg_range){rate ? entry->rate.first + number : entry->bandwidth.first + number - entry->rate.count, 1};
+}
+
+static void tally(const struct tg_engine *engine, uint32_t slot, uint32_t what)
+{
+    if (engine->row >= engine->segment.rows) return; /* a process that only asks */
+    uint64_t *word = engine->segment.tallies + ((size_t)engine->row * engine->segment.slots + slot) * TG_TALLIES + what;
+    __atomic_store_n(word, __atomic_load_n(word, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+}
+
+/* By event and whether it is MQTT 5: the strictest for a crowd. A crowd is many: nobody is thrown out for what his neighbours
+ * did. What an event does not know, or 3.x cannot say, is none. */
+static const uint8_t crowd_most[TG_EVENTS][2] = {
+    [TG_PUBLISH] = {TG_DROP, TG_REJECT}, [TG_CONNECT] = {TG_REJECT, TG_REJECT}, [TG_SUBSCRIBE] = {TG_REJECT, TG_REJECT},
+    [TG_DELIVER] = {TG_DROP, TG_DROP}, [TG_WILL] = {TG_DROP, TG_DROP}, [TG_PACKET] = {TG_DELAY, TG_DELAY},
+    [TG_AUTH_FAILURE] = {TG_OBSERVE, TG_OBSERVE},
+};
+
+void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_profile *profile,
+               const struct tg_who *who, const struct tg_message *message, uint64_t now_ns, struct tg_verdict *verdict)
+{
+    const struct tg_policy *policy = &engine->policy;
+    const struct tg_entry *entries = entries_of(policy, profile);
+    uint32_t matched = match(engine, profile, message);
+    *verdict = (struct tg_verdict){.action = TG_PASS, .limit = TG_NONE, .matched = matched};
+    if (subject->exempt) {
+        for (uint32_t m = 0; m < matched; m++) tally(engine, policy->limits[engine->matches[m].limit].slot, TG_TALLY_PASSED);
+        return;
+    }
+    uint32_t keys = 0;
+    for (uint32_t m = 0; m < matched; m++) {
+        const struct tg_entry *entry = &entries[engine->matches[m].entry];
+        const struct tg_limit *limit = &policy->limits[entry->limit];
+        uint32_t count = entry->rate.count + entry->bandwidth.count, unused;
+        uint64_t hash = engine->matches[m].hash = key_hash(engine, limit, subject, message);
+        for (uint32_t b = 0; b < count; b++) {
+            const struct tg_budget *budget = &policy->budgets[budgets_of(entry, b, &unused).first];
+            engine->keys[keys] = tg_key_make(limit->slot, tg_mix(hash, budget->identity));
+            tg_prefetch(&engine->table, engine->keys[keys++]);
+        }
+    }
+    uint64_t now = tg_ticks(now_ns);
+    uint32_t charged = 0, key = 0, decider_slot = 0;
+    uint64_t decider_key = 0;
+    bool refused = false;
+    for (uint32_t m = 0; m < matched; m++) {
+        struct tg_match *found = &engine->matches[m];
+        const struct tg_entry *entry = &entries[found->entry];
+        const struct tg_limit *limit = &policy->limits[entry->limit];
+        struct tg_slot *slot = &engine->segment.slot[limit->slot];
+        uint32_t scale = __atomic_load_n(&slot->scale[subject->priority], __ATOMIC_RELAXED);
+        uint32_t count = entry->rate.count + entry->bandwidth.count, mine = charged;
+        uint64_t wait = 0;
+        bool by_size = message->payload > entry->size, over = by_size, crowd = false;
+        for (uint32_t b = 0; b < count; b++) {
+            uint32_t index, number = budgets_of(entry, b, &index).first;
+            const struct tg_budget *budget = &policy->budgets[number];
+            const struct tg_charge c = {
+                .table = &engine->table, .slot = slot, .slot_number = limit->slot, .index = index,
+                .identity = budget->identity, .secret = engine->segment.secret[1], .source = subject->source,
+                .vicinity = subject->vicinity, .quota = policy->quotas[number], .key = engine->keys[key++],
+                .cost = tg_cost_of(budget, budget->of_bytes ? message->packet : 1, scale),
+                .now = now, .commit = !refused && !over,
+            };
+            uint64_t longer;
+            if (!tg_charge_budget(&c, &longer, &engine->done[charged], &crowd)) {
+                over = true;
+                if (longer > wait) wait = longer;
+            } else if (c.commit) {
+                charged++;
+            }
+        }
+        if (crowd) tally(engine, limit->slot, TG_TALLY_CROWDED);
+        /* Who is told of: the key, or all that count together. */
+        uint64_t whose = tg_mix(crowd ? subject->vicinity : found->hash, limit->identity);
+        uint32_t action = over ? limit->actions[subject->version == 5][message->qos] : TG_PASS;
+        uint32_t most = crowd_most[limit->event][subject->version == 5];
+        if (crowd && action > most) action = most;
+        if (over) {
+            tg_take_back(engine->done, mine, charged);
+            charged = mine;
+            found->entry = TG_NONE; /* it did not pass this one */
+        }
+        if (action == TG_OBSERVE) {
+            tally(engine, limit->slot, TG_OBSERVE);
+            if (who != NULL && engine->row < engine->segment.rows)
+                tg_note(engine, who, message, limit->slot, whose, TG_OBSERVE, crowd, now_ns);
+        } else if (action != TG_PASS && message->force) {
+            verdict->forced = true;
+            verdict->limit = entry->limit;
+        } else if (action != TG_PASS) {
+            tg_take_back(engine->done, 0, charged);
+            charged = 0;
+            refused = true;
+            uint64_t wait_ns = wait / TG_TICKS + 1;
+            if (wait_ns > verdict->wait) verdict->wait = wait_ns;
+            if (by_size) verdict->by_size = true;
+            if (action > verdict->action) {
+                verdict->action = action;
+                verdict->limit = entry->limit;
+                verdict->crowd = crowd;
+                decider_slot = limit->slot;
+                decider_key = whose;
+            }
+        }
+    }
+    if (refused) {
+        tally(engine, decider_slot, verdict->action);
+        if (who != NULL && engine->row < engine->segment.rows)
+            tg_note(engine, who, message, decider_slot, decider_key, (uint8_t)verdict->action, verdict->crowd, now_ns);
+        return;
+    }
+    for (uint32_t m = 0; m < matched; m++)
+        if (engine->matches[m].entry != TG_NONE) tally(engine, policy->limits[engine->matches[m].limit].slot, TG_TALLY_PASSED);
+}
+
+bool tg_engine_init(struct tg_engine *engine, const struct tg_segment *segment, uint32_t row, uint16_t nonce)
+{
+    memset(engine, 0, sizeof *engine);
+    engine->segment = *segment;
+    engine->row = row;
+    engine->table = (struct tg_table){segment->table, segment->words - 1, (uint64_t)1 << 61, nonce};
+    engine->episodes = calloc(TG_EPISODES, sizeof *engine->episodes);
+    return engine->episodes != NULL;
+}
+
+bool tg_engine_load(struct tg_engine *engine, const void *blob, size_t bytes, char error[TG_ERROR])
+{
+    struct tg_policy policy;
+    if (!tg_policy_load(&policy, blob, bytes, engine->segment.slots, engine->segment.words, error)) return false;
+    size_t limits = policy.head->limits + 1, budgets = policy.most_budgets + 1;
+    uint32_t *stamps = calloc(limits, sizeof *stamps), *excepted = calloc(limits, sizeof *excepted);
+    struct tg_match *matches = calloc(limits, sizeof *matches);
+    struct tg_charge_done *done = calloc(budgets, sizeof *done);
+    struct tg_key *keys = calloc(budgets, sizeof *keys);
+    if (stamps == NULL || excepted == NULL || matches == NULL || done == NULL || keys == NULL) {
+        free(stamps);
+        free(excepted);
+        free(matches);
+        free(done);
+        free(keys);
+        tg_policy_free(&policy);
+        strncpy(error, "no memory to load a policy", TG_ERROR);
+        return false;
+    }
+    free(engine->stamps);
+    free(engine->excepted);
+    free(engine->matches);
+    free(engine->done);
+    free(engine->keys);
+    tg_policy_free(&engine->policy);
+    engine->policy = policy;
+    engine->stamps = stamps;
+    engine->excepted = excepted;
+    engine->matches = matches;
+    engine->done = done;
+    engine->keys = keys;
+    engine->epoch = 0;
+    /* Scaled down to TG_LEAST_SCALE, a charge takes its budget further than the policy foresees; damage lies years ahead. */
+    uint64_t horizon = policy.head->horizon;
+    engine->table.horizon = horizon > (uint64_t)1 << 53 ? (uint64_t)1 << 61 : horizon << 8;
+    return true;
+}
+
+void tg_engine_free(struct tg_engine *engine)
+{
+    free(engine->stamps);
+    free(engine->excepted);
+    free(engine->matches);
+    free(engine->done);
+    free(engine->keys);
+    free(engine->episodes);
+    tg_policy_free(&engine->policy);
+    memset(engine, 0, sizeof *engine);
+}

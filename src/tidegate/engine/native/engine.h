@@ -1,0 +1,322 @@
+/* The engine: which limits match, what they cost, who must wait. No I/O, no clock, no allocation per decision.
+ *
+ * In reading order:
+ *   hash.h     keyed hashes: nobody outside can choose where his budgets land
+ *   gcra.h     what a message costs and how long it must wait: the arithmetic of a rate
+ *   table.c    budgets in shared memory, changed by one compare-and-swap
+ *   budget.c   one charge: the key's bucket, or the crowd's when there are too many keys
+ *   segment.c  the shared memory: its parts, and what is believed of them
+ *   policy.c   the compiled policy: copied, checked, its topics made a tree
+ *   subject.c  what a client is: classes, captures, and the limits that can meet it
+ *   decide.c   one message: match, charge all or none, say the strictest verdict
+ *   events.c   who came under a limit and when: transitions, not messages
+ *
+ * Times are nanoseconds of one clock that all processes share (CLOCK_MONOTONIC), or ticks of TG_TICKS to the
+ * nanosecond. Strings are validated by the caller; every number in shared memory may have any value.
+ */
+#ifndef TIDEGATE_ENGINE_H
+#define TIDEGATE_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define TG_LAYOUT 1u            /* of segment and compiled policy: one number, they change together */
+#define TG_EVENTS 7u            /* policy.model.Event */
+#define TG_ACTIONS 7u           /* policy.model.Action */
+#define TG_PRIORITIES 4u        /* policy.model.Priority */
+#define TG_NONE UINT32_MAX      /* no class, no limit, no node */
+#define TG_MAX_LIMITS 10000u
+#define TG_MAX_CLASSES 256u
+#define TG_MAX_SLOTS 65534u     /* a tag has 16 bits for slot + 1; 0 is an empty word, 65535 a word of our own use */
+#define TG_OWN_SLOT 65534u
+#define TG_MAX_BUDGETS 8u       /* of one limit for one client: 4 rates, 4 bandwidths */
+#define TG_MAX_LEVELS 128u      /* of a topic filter in a policy: the depth of the tree */
+#define TG_MAX_CAPTURES 16u
+#define TG_MAX_COMPONENTS 64u
+#define TG_MAX_KEYS 8u          /* components of one limit's `per` */
+#define TG_ERROR 160            /* bytes of the text that says why something was refused */
+
+enum { TG_PASS, TG_OBSERVE, TG_DELAY, TG_DROP, TG_REJECT, TG_DISCONNECT, TG_BAN };
+enum { TG_PUBLISH, TG_CONNECT, TG_SUBSCRIBE, TG_DELIVER, TG_WILL, TG_PACKET, TG_AUTH_FAILURE };
+enum { TG_ALL, TG_CLIENT, TG_USERNAME, TG_IP, TG_LISTENER, TG_CLASS, TG_CAPTURE, TG_TOPIC };
+enum { TG_IF_CLIENT, TG_IF_USERNAME, TG_IF_CIDR, TG_IF_LISTENER, TG_IF_CN, TG_IF_SAN, TG_IF_VERSION, TG_IF_CLEAN,
+       TG_IF_BRIDGE, TG_CONDITIONS };
+
+/* ---- The compiled policy: flat, little-endian, 8-aligned. engine/format.py writes it. ---- */
+
+struct tg_range { uint32_t first, count; };
+
+struct tg_head {
+    char magic[8];              /* "TGPOLICY" */
+    uint32_t layout;
+    uint32_t bytes;             /* of the whole */
+    uint64_t checksum;          /* FNV-1a over all behind this field */
+    uint32_t limits, classes, groups, conditions, values, components, choices, budgets, nodes, edges, numbers, text;
+    uint32_t roots[8];          /* by event: the topic tree's root, TG_NONE without topics */
+    uint64_t horizon;           /* ticks: the furthest that a theoretical arrival time can lie ahead */
+};
+
+struct tg_limit {
+    uint64_t identity;          /* of (name, event, per): a budget of the same identity survives a reload */
+    uint32_t slot;              /* its place in the segment, kept over reloads */
+    uint32_t who;               /* group of conditions */
+    struct tg_range name;       /* in text */
+    struct tg_range in, out;    /* numbers: classes of which one, of which none */
+    struct tg_range per;        /* numbers: components */
+    struct tg_range rate, bandwidth, concurrent, size; /* choices, the strictest first, the default last */
+    uint8_t event, qos, retain, topics; /* qos: a bit for each; topics: only where the tree says so */
+    uint8_t actions[2][4];      /* of version 3.x and 5, by QoS */
+    uint8_t then[2][4];
+    uint32_t pad;
+    uint64_t max_delay;         /* ns */
+};
+
+struct tg_class {
+    uint64_t identity;          /* of its name: what `per = "class"` counts by */
+    uint32_t all_of;
+    struct tg_range any_of;
+    uint8_t priority, exempt, pad[2];
+};
+struct tg_condition { uint32_t kind; struct tg_range values; };
+struct tg_value { struct tg_range text; uint32_t bits, number; uint8_t address[16]; };
+struct tg_component { uint32_t kind, a, b; };  /* IP: bits of v4, v6; TOPIC: levels; CAPTURE: its number */
+struct tg_choice { uint32_t class; struct tg_range budgets; uint32_t pad; uint64_t number; };
+struct tg_budget {
+    uint64_t identity;          /* of (limit's identity, kind, index) */
+    uint64_t multiplier;        /* ticks for n units: n * multiplier >> shift, rounded up to a whole even number */
+    uint32_t shift;
+    uint32_t of_bytes;          /* 1: bandwidth */
+    uint64_t burst;             /* ticks */
+    uint64_t largest;           /* ticks: burst + largest is the furthest that any choice of the limit takes this budget */
+};
+struct tg_node { uint32_t plus; struct tg_range here, below; }; /* numbers: limit << 1 | 1 if by except_topic */
+struct tg_edge { uint32_t parent, child; struct tg_range text; };
+
+/* ---- The segment: what all processes share. ---- */
+
+#define TG_TALLIES 8u           /* counters of one limit in one row */
+enum { TG_TALLY_PASSED, TG_TALLY_CROWDED = 7 }; /* between them: one for each action above TG_PASS */
+
+struct tg_word { uint64_t tag, tat; };  /* one budget; 16-aligned */
+
+struct tg_slot {                /* what the segment has for one limit; 192 bytes */
+    uint64_t identity;
+    uint32_t scale[TG_PRIORITIES]; /* 65536 is 1.0; multiplies the rate */
+    uint64_t crowd[TG_MAX_BUDGETS]; /* the last resort of keys without a bucket of their own */
+    uint64_t quota[TG_MAX_BUDGETS]; /* what making buckets has used of the limit's share of the table */
+    uint64_t pad[5];
+};
+
+struct tg_event {               /* 256 bytes */
+    uint64_t sequence;          /* 1 for the first of the row; written last */
+    uint64_t now;
+    uint64_t key;               /* tells one budget from another; no meaning beyond */
+    uint32_t slot;
+    uint32_t count;             /* messages over the limit since the last event of this key */
+    uint8_t kind, action, crowd, family, client_size, topic_size, username_size, pad;
+    uint8_t address[16];
+    char client[64], username[48], topic[80];
+};
+enum { TG_BEGAN = 1, TG_STILL, TG_ENDED };
+
+struct tg_row_head { uint64_t written, lost, pad[6]; };
+
+#define TG_SEGMENT_MAGIC "TIDEGATE"
+struct tg_segment_head {        /* the first page */
+    char magic[8];
+    uint32_t layout, boot;      /* boot: of /proc/sys/kernel/random/boot_id; a monotonic clock ends with its boot */
+    uint64_t bytes;
+    uint32_t rows, slots, records, pad;
+    uint64_t words;             /* buckets, a power of two */
+    uint64_t policy_room;       /* bytes for each of two compiled policies */
+    uint64_t secret[2];
+    uint64_t generation;        /* 0: no policy yet; the policy lies in half generation & 1 */
+};
+
+struct tg_segment {             /* private to a process: where the parts are, copied from a head that was checked */
+    uint8_t *base;
+    size_t bytes;
+    uint32_t rows, slots, records;
+    uint64_t words, policy_room, secret[2];
+    struct tg_slot *slot;
+    uint64_t *tallies;          /* rows * slots * TG_TALLIES */
+    struct tg_row_head *row_heads;
+    struct tg_event *events;    /* rows * records */
+    struct tg_word *table;
+    uint8_t *policies;
+};
+
+size_t tg_segment_bytes(uint32_t rows, uint32_t slots, uint32_t records, uint64_t words, uint64_t policy_room);
+void tg_segment_create(void *base, uint32_t rows, uint32_t slots, uint32_t records, uint64_t words,
+                       uint64_t policy_room, uint32_t boot, const uint64_t secret[2]);
+bool tg_segment_attach(struct tg_segment *segment, void *base, size_t bytes, uint32_t boot, char error[TG_ERROR]);
+/* The place of a rate that belongs to no policy: its own, or a free one; TG_NONE when all are taken. */
+uint32_t tg_segment_claim(struct tg_segment *segment, uint64_t identity);
+bool tg_segment_publish(struct tg_segment *segment, const void *policy, size_t bytes);
+uint64_t tg_segment_generation(const struct tg_segment *segment);
+/* Copies the policy of the present generation to `out` (policy_room bytes): its size, 0 when it cannot be one. */
+size_t tg_segment_policy(const struct tg_segment *segment, void *out);
+
+/* ---- Buckets. ---- */
+
+struct tg_cost { uint64_t ticks, burst, largest; }; /* of one charge to one budget */
+struct tg_key { uint64_t tag, hash; };
+enum { TG_CHARGED, TG_OVER, TG_ABSENT, TG_FULL };
+
+struct tg_table { struct tg_word *words; uint64_t mask; uint64_t horizon; uint16_t nonce; };
+
+struct tg_key tg_key_make(uint32_t slot, uint64_t hash);
+void tg_prefetch(const struct tg_table *table, struct tg_key key);
+/* Charges the bucket of `key` if there is one. TG_OVER: `wait` ticks from now it would pass. */
+int tg_charge(const struct tg_table *table, struct tg_key key, struct tg_cost cost, uint64_t now, bool commit,
+              uint64_t *wait, struct tg_word **where);
+/* The same, making the bucket if it is absent; TG_FULL when there is no room. */
+int tg_charge_new(const struct tg_table *table, struct tg_key key, struct tg_cost cost, uint64_t now, bool commit,
+                  uint64_t *wait, struct tg_word **where);
+void tg_undo(struct tg_word *where, uint64_t tag, uint64_t ticks);
+/* A budget of one word that has no key of its own. */
+int tg_charge_word(uint64_t *word, struct tg_cost cost, uint64_t now, bool commit, uint64_t *wait);
+struct tg_quota { struct tg_cost limit, source; }; /* what making one bucket costs */
+
+struct tg_charge {              /* one charge to one budget of a limit */
+    const struct tg_table *table;
+    struct tg_slot *slot;
+    uint32_t slot_number, index; /* index: of the budget's words in its slot */
+    uint64_t identity, secret, source, vicinity;
+    struct tg_quota quota;
+    struct tg_key key;
+    struct tg_cost cost;
+    uint64_t now;
+    bool commit;                /* false: only ask */
+};
+struct tg_charge_done { struct tg_word *where; uint64_t *word; uint64_t tag, ticks; };
+
+/* Charges the key's bucket, else its crowd's (`crowd` is set then): whether it passes, or the `wait` in ticks. */
+bool tg_charge_budget(const struct tg_charge *charge, uint64_t *wait, struct tg_charge_done *done, bool *crowd);
+void tg_take_back(const struct tg_charge_done *done, uint32_t from, uint32_t to);
+struct tg_quota tg_quota_of(const struct tg_budget *budget, uint64_t words, uint32_t limits);
+
+/* Adds to `live` and `over` (words: one for each slot) the buckets in use and those that would refuse now. */
+void tg_census(const struct tg_segment *segment, uint64_t now_ns, const uint64_t *burst_by_slot, uint32_t slots,
+               uint64_t *live, uint64_t *over);
+
+/* ---- Policy, subjects, decisions. ---- */
+
+struct tg_policy {              /* one generation, private to a process */
+    uint8_t *blob;
+    const struct tg_head *head;
+    const struct tg_limit *limits;
+    const struct tg_class *classes;
+    const struct tg_range *groups;
+    const struct tg_condition *conditions;
+    const struct tg_value *values;
+    const struct tg_component *components;
+    const struct tg_choice *choices;
+    const struct tg_budget *budgets;
+    const struct tg_node *nodes;
+    const struct tg_edge *edges;
+    const uint32_t *numbers;
+    const char *text;
+    uint32_t *edge_table;       /* edge + 1, open addressing */
+    uint32_t edge_mask;
+    uint32_t depth;             /* levels of the tree */
+    uint32_t most_budgets;      /* that can be charged for one message */
+    struct tg_quota *quotas;    /* by budget */
+};
+
+bool tg_policy_load(struct tg_policy *policy, const void *blob, size_t bytes, uint32_t slots, uint64_t words,
+                    char error[TG_ERROR]);
+void tg_policy_free(struct tg_policy *policy);
+
+struct tg_who {                 /* what is known of a client once the broker has accepted it */
+    const char *client, *username, *listener, *cn, *san;
+    uint32_t client_size, username_size, listener_size, cn_size, san_size;
+    uint64_t nonce;             /* stands for a client identifier that is empty */
+    uint8_t address[16];        /* IPv4 in the first four bytes */
+    uint8_t family;             /* 4, 6, 0: a Unix socket */
+    uint8_t version;
+    bool has_username, clean_start, bridge;
+};
+
+struct tg_subject {             /* tg_subject_bytes(policy) in all */
+    uint64_t source, vicinity;  /* of its address: by itself, and with its neighbours */
+    uint8_t priority, exempt, family, version;
+    uint32_t pad;
+    uint64_t components[];      /* hashes, by component of the policy */
+};
+
+struct tg_entry {               /* one limit that can meet a client, with the numbers of its classes */
+    uint32_t limit;
+    struct tg_range rate, bandwidth;
+    uint32_t pad;
+    uint64_t size, concurrent;  /* UINT64_MAX: none */
+};
+
+struct tg_profile {             /* the same for all clients of the same classes: kept once */
+    uint32_t entries;
+    uint32_t always[TG_EVENTS + 1]; /* by event: where its entries without topics begin among `free` */
+    /* then: uint32_t entry_of[limits] (entry + 1), uint32_t free[limits], struct tg_entry[entries], 8-aligned */
+};
+
+size_t tg_subject_bytes(const struct tg_policy *policy);
+size_t tg_profile_room(const struct tg_policy *policy);
+/* Fills both; returns the bytes of the profile that are in use. */
+size_t tg_resolve(const struct tg_policy *policy, const uint64_t secret[2], const struct tg_who *who,
+                  struct tg_subject *subject, struct tg_profile *profile, uint32_t *classes, uint32_t *class_count);
+
+struct tg_message {
+    const char *topic;
+    size_t topic_size;
+    uint64_t packet, payload;   /* bytes */
+    uint8_t event, qos, retain;
+    bool force;                 /* passes whatever the budgets say; charged where they allow */
+};
+
+struct tg_verdict {
+    uint32_t action;
+    uint32_t limit;             /* the one that decided; TG_NONE when the action is TG_PASS */
+    uint32_t matched;
+    bool crowd;                 /* it decided by a crowd's budget */
+    bool by_size;               /* no wait will help */
+    bool forced;                /* over a limit, and passed all the same */
+    uint64_t wait;              /* ns until all that refused would pass */
+};
+
+struct tg_episode { uint64_t key, last, told; uint32_t slot, count; uint8_t action, crowd; };
+#define TG_EPISODES 4096u
+
+struct tg_match { uint32_t limit, entry; uint64_t hash; };
+
+struct tg_engine {
+    struct tg_segment segment;
+    struct tg_table table;
+    struct tg_policy policy;
+    uint32_t row;
+    uint32_t epoch;
+    uint32_t *stamps;           /* by limit: the epoch in which the tree named it */
+    uint32_t *excepted;
+    struct tg_match *matches;
+    struct tg_charge_done *done; /* charges of the present message, at most matches * TG_MAX_BUDGETS */
+    struct tg_key *keys;
+    struct tg_episode *episodes;
+    uint32_t sweep;
+};
+
+bool tg_engine_init(struct tg_engine *engine, const struct tg_segment *segment, uint32_t row, uint16_t nonce);
+bool tg_engine_load(struct tg_engine *engine, const void *blob, size_t bytes, char error[TG_ERROR]);
+void tg_engine_free(struct tg_engine *engine);
+void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_profile *profile,
+               const struct tg_who *who, const struct tg_message *message, uint64_t now_ns, struct tg_verdict *verdict);
+/* Limits that match, without deciding: their indices to `out` (room for all limits), the number returned. */
+uint32_t tg_matching(struct tg_engine *engine, const struct tg_profile *profile, const struct tg_message *message,
+                     uint32_t *out);
+
+void tg_note(struct tg_engine *engine, const struct tg_who *who, const struct tg_message *message, uint32_t slot,
+             uint64_t key, uint8_t action, bool crowd, uint64_t now_ns);
+/* Ends what has been quiet; a worker calls it some times a second. */
+void tg_sweep(struct tg_engine *engine, uint64_t now_ns);
+/* Copies the event with this sequence number: 1 copied, 0 not written yet, -1 overwritten. */
+int tg_event_read(const struct tg_segment *segment, uint32_t row, uint64_t sequence, struct tg_event *out);
+
+#endif

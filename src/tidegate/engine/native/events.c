@@ -1,0 +1,108 @@
+/* Transitions for people to read: a key came under a limit, still is, no longer is. A flood makes two or three records,
+ * not one a message, and one flooder cannot push the others out: a key holds its place among the episodes until it has
+ * been quiet, a newcomer who finds the place taken is counted as lost. */
+#include <string.h>
+
+#include "hash.h"
+#include "gcra.h"
+
+#define QUIET ((uint64_t)5 * 1000000000)    /* ns without an excess after which an episode has ended */
+#define AGAIN ((uint64_t)30 * 1000000000)   /* ns after which one that goes on is told again */
+#define SWEPT 256u                          /* episodes looked at by one sweep */
+
+static void copy_text(char *to, uint8_t *size, size_t room, const char *from, size_t from_size)
+{
+    size_t n = from_size < room ? from_size : room;
+    /* Cut between characters: what follows must not be a continuation byte of UTF-8. */
+    while (n > 0 && n < from_size && ((uint8_t)from[n] & 0xc0) == 0x80) n--;
+    if (n > 0) memcpy(to, from, n);
+    *size = (uint8_t)n;
+}
+
+static void record(struct tg_engine *engine, struct tg_event *event)
+{
+    struct tg_segment *segment = &engine->segment;
+    if (segment->records == 0) return;
+    struct tg_row_head *head = &segment->row_heads[engine->row];
+    uint64_t sequence = __atomic_load_n(&head->written, __ATOMIC_RELAXED) + 1;
+    struct tg_event *to = &segment->events[(size_t)engine->row * segment->records + (sequence & (segment->records - 1))];
+    event->sequence = 0;
+    __atomic_store_n(&to->sequence, 0, __ATOMIC_SEQ_CST);
+    memcpy((uint8_t *)to + 8, (uint8_t *)event + 8, sizeof *event - 8);
+    __atomic_store_n(&to->sequence, sequence, __ATOMIC_RELEASE);
+    __atomic_store_n(&head->written, sequence, __ATOMIC_RELEASE);
+}
+
+static void tell(struct tg_engine *engine, struct tg_episode *episode, uint8_t kind, const struct tg_who *who,
+                 const struct tg_message *message, uint64_t now_ns)
+{
+    struct tg_event event;
+    memset(&event, 0, sizeof event);
+    event.now = now_ns;
+    event.key = episode->key;
+    event.slot = episode->slot;
+    event.count = episode->count;
+    event.kind = kind;
+    event.action = episode->action;
+    event.crowd = episode->crowd;
+    if (who != NULL) {
+        event.family = who->family;
+        memcpy(event.address, who->address, sizeof event.address);
+        copy_text(event.client, &event.client_size, sizeof event.client, who->client, who->client_size);
+        if (who->has_username)
+            copy_text(event.username, &event.username_size, sizeof event.username, who->username, who->username_size);
+    }
+    if (message != NULL)
+        copy_text(event.topic, &event.topic_size, sizeof event.topic, message->topic, message->topic_size);
+    record(engine, &event);
+    episode->count = 0;
+    episode->told = now_ns;
+}
+
+void tg_note(struct tg_engine *engine, const struct tg_who *who, const struct tg_message *message, uint32_t slot,
+             uint64_t key, uint8_t action, bool crowd, uint64_t now_ns)
+{
+    struct tg_episode *episode = &engine->episodes[key & (TG_EPISODES - 1)];
+    bool quiet = (int64_t)(now_ns - episode->last) > (int64_t)QUIET;
+    if (episode->key == key && episode->slot == slot && !quiet) {
+        episode->count++;
+        episode->last = now_ns;
+        if ((int64_t)(now_ns - episode->told) > (int64_t)AGAIN) tell(engine, episode, TG_STILL, who, message, now_ns);
+        return;
+    }
+    if (episode->key != 0) {
+        if (!quiet) {
+            struct tg_row_head *head = &engine->segment.row_heads[engine->row];
+            __atomic_fetch_add(&head->lost, 1, __ATOMIC_RELAXED);
+            return;
+        }
+        tell(engine, episode, TG_ENDED, NULL, NULL, now_ns);
+    }
+    *episode = (struct tg_episode){key, now_ns, now_ns, slot, 1, action, crowd};
+    tell(engine, episode, TG_BEGAN, who, message, now_ns);
+}
+
+void tg_sweep(struct tg_engine *engine, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < SWEPT; i++) {
+        struct tg_episode *episode = &engine->episodes[engine->sweep++ & (TG_EPISODES - 1)];
+        if (episode->key == 0 || (int64_t)(now_ns - episode->last) <= (int64_t)QUIET) continue;
+        tell(engine, episode, TG_ENDED, NULL, NULL, now_ns);
+        episode->key = 0;
+    }
+}
+
+int tg_event_read(const struct tg_segment *segment, uint32_t row, uint64_t sequence, struct tg_event *out)
+{
+    if (row >= segment->rows || segment->records == 0) return 0;
+    if ((int64_t)(sequence - __atomic_load_n(&segment->row_heads[row].written, __ATOMIC_ACQUIRE)) > 0) return 0;
+    const struct tg_event *from = &segment->events[(size_t)row * segment->records + (sequence & (segment->records - 1))];
+    if (__atomic_load_n(&from->sequence, __ATOMIC_ACQUIRE) != sequence) return -1;
+    memcpy(out, from, sizeof *out);
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    if (__atomic_load_n(&from->sequence, __ATOMIC_RELAXED) != sequence) return -1;
+    if (out->client_size > sizeof out->client) out->client_size = sizeof out->client;
+    if (out->topic_size > sizeof out->topic) out->topic_size = sizeof out->topic;
+    if (out->username_size > sizeof out->username) out->username_size = sizeof out->username;
+    return 1;
+}

@@ -1,0 +1,276 @@
+/* What a client is, once the broker has accepted it: its classes, the hashes that its budgets are kept under, and the
+ * limits that can meet it. Computed once for a connection and again after a reload; messages only look things up. */
+#include <string.h>
+
+#include "engine.h"
+#include "hash.h"
+
+enum { GLOB_END, GLOB_TEXT, GLOB_RUN, GLOB_ONE, GLOB_CAPTURE };
+/* A pattern is a row of tokens: GLOB_TEXT, two bytes of length, the bytes; GLOB_RUN; GLOB_ONE; GLOB_CAPTURE, its number.
+ * engine/format.py writes them; they are read with care, because a checksum is no proof of sense. */
+
+struct piece { const char *at; uint32_t size; };
+
+struct scan { const uint8_t *at, *end; };
+
+static struct scan next_token(struct scan pattern)
+{
+    if (*pattern.at == GLOB_TEXT) {
+        size_t size = pattern.end - pattern.at >= 3 ? 3u + (pattern.at[1] | (size_t)pattern.at[2] << 8) : 0;
+        pattern.at = size == 0 || size > (size_t)(pattern.end - pattern.at) ? pattern.end : pattern.at + size;
+    } else if (*pattern.at == GLOB_CAPTURE) {
+        pattern.at = pattern.end - pattern.at >= 2 ? pattern.at + 2 : pattern.end;
+    } else {
+        pattern.at++;
+    }
+    return pattern;
+}
+
+/* The bytes that one character of UTF-8 takes at `at`. */
+static size_t one_character(const char *at, const char *end)
+{
+    const char *next = at + 1;
+    while (next < end && ((uint8_t)*next & 0xc0) == 0x80) next++;
+    return (size_t)(next - at);
+}
+
+/* Glob matching with one place to go back to, the last run: an earlier run never needs more than its shortest match.
+ * So a text is read at most once per byte of the text between two runs, whatever the pattern. */
+static bool glob(const char *pattern_text, uint32_t pattern_size, const char *text, uint32_t text_size,
+                 struct piece captures[TG_MAX_CAPTURES])
+{
+    struct scan pattern = {(const uint8_t *)pattern_text, (const uint8_t *)pattern_text + pattern_size};
+    struct scan back = {NULL, NULL};
+    const char *at = text, *end = text + text_size, *back_at = NULL;
+    for (;;) {
+        bool fits = true;
+        if (pattern.at == pattern.end) {
+            if (at == end) return true;
+            fits = false;
+        } else if (*pattern.at == GLOB_RUN || *pattern.at == GLOB_CAPTURE) {
+            bool capture = *pattern.at == GLOB_CAPTURE;
+            size_t least = 0;
+            if (capture) {
+                if (at == end) return false; /* a capture has at least one character, and none is left */
+                least = one_character(at, end);
+                if (pattern.end - pattern.at >= 2 && pattern.at[1] < TG_MAX_CAPTURES)
+                    captures[pattern.at[1]] = (struct piece){at, (uint32_t)least};
+            }
+            back = pattern;
+            at += least;
+            back_at = at;
+            pattern = next_token(pattern);
+            continue;
+        } else if (*pattern.at == GLOB_ONE) {
+            fits = at < end;
+            if (fits) {
+                at += one_character(at, end);
+                pattern = next_token(pattern);
+            }
+        } else {
+            struct scan next = next_token(pattern);
+            size_t size = next.at > pattern.at + 3 ? (size_t)(next.at - pattern.at) - 3 : 0;
+            fits = (size_t)(end - at) >= size && memcmp(at, pattern.at + 3, size) == 0;
+            if (fits) {
+                at += size;
+                pattern = next;
+            }
+        }
+        if (fits) continue;
+        if (back_at == NULL || back_at >= end) return false;
+        size_t step = one_character(back_at, end);
+        back_at += step;
+        at = back_at;
+        if (*back.at == GLOB_CAPTURE && back.end - back.at >= 2 && back.at[1] < TG_MAX_CAPTURES)
+            captures[back.at[1]].size += (uint32_t)step;
+        pattern = next_token(back);
+    }
+}
+
+static bool in_network(const struct tg_value *value, const struct tg_who *who)
+{
+    if (value->number != who->family) return false;
+    uint32_t bits = value->bits;
+    for (unsigned i = 0; i < 16 && bits > 0; i++) {
+        uint8_t mask = bits >= 8 ? 0xff : (uint8_t)(0xff << (8 - bits));
+        if ((value->address[i] ^ who->address[i]) & mask) return false;
+        bits -= bits < 8 ? bits : 8;
+    }
+    return true;
+}
+
+static bool one_value(const struct tg_policy *policy, uint32_t kind, const struct tg_value *value,
+                      const struct tg_who *who, struct piece captures[TG_MAX_CAPTURES])
+{
+    const char *pattern = policy->text + value->text.first;
+    uint32_t size = value->text.count;
+    switch (kind) {
+    case TG_IF_CLIENT: return glob(pattern, size, who->client, who->client_size, captures);
+    case TG_IF_USERNAME:
+        return who->has_username && glob(pattern, size, who->username, who->username_size, captures);
+    case TG_IF_CIDR: return in_network(value, who);
+    case TG_IF_LISTENER: return size == who->listener_size && memcmp(pattern, who->listener, size) == 0;
+    case TG_IF_CN: return who->cn != NULL && glob(pattern, size, who->cn, who->cn_size, captures);
+    case TG_IF_SAN: return who->san != NULL && glob(pattern, size, who->san, who->san_size, captures);
+    case TG_IF_VERSION: return value->number == who->version;
+    case TG_IF_CLEAN: return (value->number != 0) == who->clean_start;
+    default: return (value->number != 0) == who->bridge;
+    }
+}
+
+/* Whether a client fits a group of conditions; what it captures is kept only then. */
+static bool fits(const struct tg_policy *policy, uint32_t group, const struct tg_who *who,
+                 struct piece captures[TG_MAX_CAPTURES])
+{
+    struct piece mine[TG_MAX_CAPTURES];
+    memcpy(mine, captures, sizeof mine);
+    struct tg_range range = policy->groups[group];
+    for (uint32_t i = 0; i < range.count; i++) {
+        const struct tg_condition *condition = &policy->conditions[range.first + i];
+        bool any = false;
+        for (uint32_t v = 0; v < condition->values.count && !any; v++) {
+            struct piece tried[TG_MAX_CAPTURES];
+            memcpy(tried, mine, sizeof tried);
+            any = one_value(policy, condition->kind, &policy->values[condition->values.first + v], who, tried);
+            if (any) memcpy(mine, tried, sizeof mine);
+        }
+        if (!any) return false;
+    }
+    memcpy(captures, mine, sizeof mine);
+    return true;
+}
+
+static bool has(const uint64_t mask[TG_MAX_CLASSES / 64], uint32_t class) { return mask[class / 64] >> (class % 64) & 1; }
+
+static uint64_t hash_address(const uint64_t secret[2], const struct tg_who *who, uint32_t bits)
+{
+    uint8_t kept[17] = {0};
+    kept[16] = who->family;
+    for (unsigned i = 0; i < 16 && bits > 0; i++) {
+        uint8_t mask = bits >= 8 ? 0xff : (uint8_t)(0xff << (8 - bits));
+        kept[i] = who->address[i] & mask;
+        bits -= bits < 8 ? bits : 8;
+    }
+    return tg_siphash(secret, kept, sizeof kept);
+}
+
+static uint64_t hash_client(const uint64_t secret[2], const struct tg_who *who)
+{
+    if (who->client_size == 0) return tg_siphash(secret, &who->nonce, 8);
+    return tg_siphash(secret, who->client, who->client_size);
+}
+
+/* The first choice of a client: choices come strictest first, and the default applies where no named class does. */
+static const struct tg_choice *choose(const struct tg_policy *policy, struct tg_range range, const uint64_t *mask)
+{
+    const struct tg_choice *fallback = NULL;
+    for (uint32_t i = 0; i < range.count; i++) {
+        const struct tg_choice *choice = &policy->choices[range.first + i];
+        if (choice->class == TG_NONE) fallback = choice;
+        else if (has(mask, choice->class)) return choice;
+    }
+    return fallback;
+}
+
+static bool meets(const struct tg_policy *policy, const struct tg_limit *limit, const struct tg_who *who,
+                  const uint64_t *mask, const struct piece *captures)
+{
+    bool in = limit->in.count == 0;
+    for (uint32_t i = 0; i < limit->in.count && !in; i++) in = has(mask, policy->numbers[limit->in.first + i]);
+    if (!in) return false;
+    for (uint32_t i = 0; i < limit->out.count; i++)
+        if (has(mask, policy->numbers[limit->out.first + i])) return false;
+    for (uint32_t i = 0; i < limit->per.count; i++) { /* a client without the capture has no such budget */
+        const struct tg_component *component = &policy->components[policy->numbers[limit->per.first + i]];
+        if (component->kind == TG_CAPTURE && captures[component->a].at == NULL) return false;
+    }
+    struct piece unused[TG_MAX_CAPTURES] = {{NULL, 0}};
+    return fits(policy, limit->who, who, unused);
+}
+
+size_t tg_subject_bytes(const struct tg_policy *policy)
+{
+    return sizeof(struct tg_subject) + policy->head->components * sizeof(uint64_t);
+}
+
+static size_t entries_at(const struct tg_policy *policy)
+{
+    return (sizeof(struct tg_profile) + 2 * (size_t)policy->head->limits * sizeof(uint32_t) + 7) & ~(size_t)7;
+}
+
+size_t tg_profile_room(const struct tg_policy *policy)
+{
+    return entries_at(policy) + policy->head->limits * sizeof(struct tg_entry);
+}
+
+size_t tg_resolve(const struct tg_policy *policy, const uint64_t secret[2], const struct tg_who *who,
+                  struct tg_subject *subject, struct tg_profile *profile, uint32_t *classes, uint32_t *class_count)
+{
+    const struct tg_head *head = policy->head;
+    uint64_t mask[TG_MAX_CLASSES / 64] = {0};
+    struct piece captures[TG_MAX_CAPTURES] = {{NULL, 0}};
+    uint64_t first_class = 0;
+    memset(subject, 0, tg_subject_bytes(policy));
+    memset(profile, 0, tg_profile_room(policy));
+    subject->priority = 2; /* normal, for who is in no class */
+    *class_count = 0;
+    for (uint32_t i = 0; i < head->classes; i++) {
+        const struct tg_class *class = &policy->classes[i];
+        struct piece mine[TG_MAX_CAPTURES]; /* a class that does not fit captures nothing */
+        memcpy(mine, captures, sizeof mine);
+        if (!fits(policy, class->all_of, who, mine)) continue;
+        bool any = class->any_of.count == 0;
+        for (uint32_t g = 0; g < class->any_of.count && !any; g++) any = fits(policy, class->any_of.first + g, who, mine);
+        if (!any) continue;
+        memcpy(captures, mine, sizeof mine);
+        mask[i / 64] |= (uint64_t)1 << (i % 64);
+        if (*class_count == 0) { /* of several, the first in the file gives the priority */
+            first_class = class->identity;
+            subject->priority = class->priority;
+        }
+        classes[(*class_count)++] = i;
+        if (class->exempt) subject->exempt = 1;
+    }
+    subject->family = who->family;
+    subject->version = who->version;
+    subject->source = hash_address(secret, who, who->family == 4 ? 32 : 64);
+    subject->vicinity = hash_address(secret, who, who->family == 4 ? 24 : 56);
+    for (uint32_t i = 0; i < head->components; i++) {
+        const struct tg_component *component = &policy->components[i];
+        uint64_t hash = 0;
+        switch (component->kind) {
+        case TG_CLIENT: hash = hash_client(secret, who); break;
+        case TG_USERNAME: if (who->has_username) hash = tg_siphash(secret, who->username, who->username_size); break;
+        case TG_IP: hash = hash_address(secret, who, who->family == 4 ? component->a : component->b); break;
+        case TG_LISTENER: hash = tg_siphash(secret, who->listener, who->listener_size); break;
+        case TG_CLASS: hash = first_class; break;
+        case TG_CAPTURE:
+            if (captures[component->a].at != NULL)
+                hash = tg_siphash(secret, captures[component->a].at, captures[component->a].size);
+            break;
+        default: break; /* all: nothing; topic: the message's */
+        }
+        subject->components[i] = hash;
+    }
+    uint32_t *entry_of = (uint32_t *)(profile + 1), *always = entry_of + head->limits;
+    struct tg_entry *entries = (void *)((uint8_t *)profile + entries_at(policy));
+    uint32_t free_limits = 0, event = 0;
+    for (uint32_t i = 0; i < head->limits; i++) {
+        const struct tg_limit *limit = &policy->limits[i];
+        while (event < limit->event) profile->always[++event] = free_limits;
+        if (!meets(policy, limit, who, mask, captures)) continue;
+        struct tg_entry entry = {.limit = i, .size = UINT64_MAX, .concurrent = UINT64_MAX};
+        const struct tg_choice *choice = choose(policy, limit->rate, mask);
+        if (choice != NULL) entry.rate = choice->budgets;
+        if ((choice = choose(policy, limit->bandwidth, mask)) != NULL) entry.bandwidth = choice->budgets;
+        if ((choice = choose(policy, limit->size, mask)) != NULL) entry.size = choice->number;
+        if ((choice = choose(policy, limit->concurrent, mask)) != NULL) entry.concurrent = choice->number;
+        if (entry.rate.count + entry.bandwidth.count == 0 && entry.size == UINT64_MAX && entry.concurrent == UINT64_MAX)
+            continue; /* "none" for this client's classes */
+        entries[profile->entries++] = entry;
+        entry_of[i] = profile->entries;
+        if (!limit->topics) always[free_limits++] = profile->entries - 1;
+    }
+    while (event < TG_EVENTS) profile->always[++event] = free_limits;
+    return entries_at(policy) + profile->entries * sizeof(struct tg_entry);
+}

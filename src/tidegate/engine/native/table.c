@@ -1,0 +1,232 @@
+/* Buckets in shared memory. A bucket is one 16-byte word, its tag (limit and hash of the key) and its theoretical
+ * arrival time, and every change is one compare-and-swap of both: a charge cannot land in a word that has become
+ * another key's meanwhile.
+ *
+ * A key has two neighbourhoods of eight words (two cache lines each), chosen by two parts of its hash. It lives in any
+ * of the sixteen. A word whose time has passed is a full budget, the same as none, and only such a word is ever given
+ * to another key: nobody can push out a budget that is in debt, so rotating keys refunds nothing.
+ *
+ * A key must never have two words, or it would have two budgets. So a new one is made in two steps: the word is claimed
+ * (tag, and a time with its lowest bit set: pending), then all sixteen are read again. Whoever sees the same tag in another
+ * word gives his own up and starts over. Of two who claim at once at least one sees the other, as each claims before
+ * he reads. A claim whose owner has died, or lost the processor, is taken over in place; its owner then fails to
+ * make it live. (A lock per neighbourhood was rejected: kill -9 would leave it held.)
+ *
+ * Cost: one cache miss for a hit in the first neighbourhood, two in parallel else.
+ */
+#include "gcra.h"
+#include "hash.h"
+
+#define WAYS 8u
+#define TRIES 1000              /* each failure is another process's success; beyond it a refusal, which is false but safe */
+#define SPINS 64                /* looks at a pending word before it is taken over */
+#define STALE 100               /* coarse units (about a millisecond) after which nobody is still making a bucket */
+#define PENDING 1u
+
+typedef unsigned __int128 tg_pair;
+
+static bool swap(struct tg_word *at, struct tg_word from, struct tg_word to)
+{
+    tg_pair a = (tg_pair)from.tat << 64 | from.tag;
+    tg_pair b = (tg_pair)to.tat << 64 | to.tag;
+    return __sync_bool_compare_and_swap((tg_pair *)(void *)at, a, b);
+}
+
+static uint64_t load(const uint64_t *at) { return __atomic_load_n(at, __ATOMIC_SEQ_CST); }
+
+static void breathe(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+struct tg_key tg_key_make(uint32_t slot, uint64_t hash)
+{
+    /* Tag and neighbourhoods come from different bits: 48 of the tag, and more than 15 that the place adds. */
+    return (struct tg_key){(uint64_t)(slot + 1) << 48 | hash >> 16, tg_mix(hash, slot)};
+}
+
+static struct tg_word *first_set(const struct tg_table *table, struct tg_key key)
+{
+    return table->words + (key.hash & table->mask & ~(uint64_t)(WAYS - 1));
+}
+
+static struct tg_word *second_set(const struct tg_table *table, struct tg_key key)
+{
+    return table->words + (key.hash >> 32 & table->mask & ~(uint64_t)(WAYS - 1));
+}
+
+void tg_prefetch(const struct tg_table *table, struct tg_key key)
+{
+    const struct tg_word *a = first_set(table, key), *b = second_set(table, key);
+    __builtin_prefetch(a, 1);
+    __builtin_prefetch(a + 4, 1);
+    __builtin_prefetch(b, 1);
+    __builtin_prefetch(b + 4, 1);
+}
+
+static uint64_t claim(const struct tg_table *table, uint64_t now)
+{
+    uint64_t coarse = now / TG_TICKS >> 20;
+    return coarse << 16 | (uint64_t)(table->nonce & 0x7fff) << 1 | PENDING;
+}
+
+static bool stale(uint64_t tat, uint64_t now)
+{
+    int64_t age = (int64_t)(((now / TG_TICKS >> 20) << 16) - (tat & ~(uint64_t)0xffff));
+    return age > (int64_t)STALE << 16 || age < -((int64_t)STALE << 16);
+}
+
+/* Whether a word may be given to another key. A time beyond the horizon is damage: no policy takes one so far. */
+static bool is_free(const struct tg_table *table, struct tg_word word, uint64_t now)
+{
+    if (word.tag == 0) return true;
+    if (word.tat & PENDING) return stale(word.tat, now);
+    int64_t ahead = tg_ahead(word.tat, now);
+    return ahead <= 0 || (uint64_t)ahead > table->horizon;
+}
+
+/* One try at a word that has the key's tag: an outcome, or -1 when it has changed meanwhile. */
+static int charge_once(struct tg_word *at, struct tg_word seen, struct tg_cost cost, uint64_t now, bool commit,
+                       uint64_t *wait, struct tg_word **where)
+{
+    struct tg_word next = seen;
+    if (!tg_gcra(&next.tat, cost, now, wait)) {
+        if (next.tat != seen.tat) swap(at, seen, next); /* it was too far ahead */
+        return TG_OVER;
+    }
+    if (commit && !swap(at, seen, next)) return -1;
+    *where = at;
+    return TG_CHARGED;
+}
+
+static int give_up(uint64_t *wait)
+{
+    *wait = tg_ticks(1000000);
+    return TG_OVER;
+}
+
+int tg_charge(const struct tg_table *table, struct tg_key key, struct tg_cost cost, uint64_t now, bool commit,
+              uint64_t *wait, struct tg_word **where)
+{
+    *where = NULL;
+    for (int tries = 0; tries < TRIES; tries++) {
+        struct tg_word *set = first_set(table, key), *found = NULL;
+        for (unsigned i = 0; i < 2 * WAYS && found == NULL; i++) {
+            if (i == WAYS) set = second_set(table, key);
+            if (load(&set[i % WAYS].tag) == key.tag) found = &set[i % WAYS];
+        }
+        if (found == NULL) return TG_ABSENT;
+        struct tg_word seen = {key.tag, load(&found->tat)};
+        if (load(&found->tag) != key.tag) continue;
+        if (seen.tat & PENDING) return TG_ABSENT; /* tg_charge_new settles who makes it */
+        int outcome = charge_once(found, seen, cost, now, commit, wait, where);
+        if (outcome >= 0) return outcome;
+        breathe();
+    }
+    return give_up(wait);
+}
+
+int tg_charge_new(const struct tg_table *table, struct tg_key key, struct tg_cost cost, uint64_t now, bool commit,
+                  uint64_t *wait, struct tg_word **where)
+{
+    struct tg_word *const sets[2] = {first_set(table, key), second_set(table, key)};
+    const struct tg_word mine = {key.tag, claim(table, now)};
+    int spins = 0;
+    *where = NULL;
+    for (int tries = 0; tries < TRIES; tries++) {
+        struct tg_word *found = NULL, *room = NULL;
+        struct tg_word seen = {0, 0}, old = {0, 0};
+        for (unsigned i = 0; i < 2 * WAYS && found == NULL; i++) {
+            struct tg_word *at = &sets[i / WAYS][i % WAYS];
+            struct tg_word word = {load(&at->tag), load(&at->tat)};
+            if (word.tag == key.tag) {
+                found = at;
+                seen = word;
+            } else if (room == NULL && is_free(table, word, now)) {
+                room = at;
+                old = word;
+            }
+        }
+        if (found != NULL) {
+            if (load(&found->tag) != key.tag) continue;
+            if (!(seen.tat & PENDING)) {
+                int outcome = charge_once(found, seen, cost, now, commit, wait, where);
+                if (outcome >= 0) return outcome;
+                breathe();
+                continue;
+            }
+            if (spins++ < SPINS && !stale(seen.tat, now)) {
+                breathe();
+                continue;
+            }
+            room = found;
+            old = seen;
+        }
+        if (room == NULL) return TG_FULL;
+        if (!commit) { /* a budget that does not exist is full */
+            *wait = 0;
+            return TG_CHARGED;
+        }
+        if (!swap(room, old, mine)) continue;
+        bool alone = true;
+        for (unsigned i = 0; i < 2 * WAYS && alone; i++) {
+            const struct tg_word *at = &sets[i / WAYS][i % WAYS];
+            alone = at == room || load(&at->tag) != key.tag;
+        }
+        if (!alone) {
+            swap(room, mine, (struct tg_word){0, 0});
+            breathe();
+            continue;
+        }
+        struct tg_word live = {key.tag, now};
+        tg_gcra(&live.tat, cost, now, wait); /* passes: the budget is full */
+        if (swap(room, mine, live)) {
+            *where = room;
+            return TG_CHARGED;
+        }
+    }
+    return give_up(wait);
+}
+
+/* A charge is taken back by subtraction, whatever others have charged since. A word that has become another key's had
+ * passed its time, and the charge with it. */
+void tg_undo(struct tg_word *where, uint64_t tag, uint64_t ticks)
+{
+    for (;;) {
+        struct tg_word seen = {load(&where->tag), load(&where->tat)};
+        if (seen.tag != tag || seen.tat & PENDING) return;
+        if (swap(where, seen, (struct tg_word){tag, seen.tat - ticks})) return;
+    }
+}
+
+int tg_charge_word(uint64_t *word, struct tg_cost cost, uint64_t now, bool commit, uint64_t *wait)
+{
+    for (int tries = 0; tries < TRIES; tries++) {
+        uint64_t seen = load(word), next = seen;
+        if (!tg_gcra(&next, cost, now, wait)) {
+            if (next != seen) __sync_bool_compare_and_swap(word, seen, next);
+            return TG_OVER;
+        }
+        if (!commit || __sync_bool_compare_and_swap(word, seen, next)) return TG_CHARGED;
+    }
+    return give_up(wait);
+}
+
+void tg_census(const struct tg_segment *segment, uint64_t now_ns, const uint64_t *burst_by_slot, uint32_t slots,
+               uint64_t *live, uint64_t *over)
+{
+    uint64_t now = tg_ticks(now_ns);
+    for (uint64_t i = 0; i < segment->words; i++) {
+        const struct tg_word *at = &segment->table[i];
+        uint64_t tag = load(&at->tag), tat = load(&at->tat);
+        uint64_t slot = (tag >> 48) - 1;
+        int64_t ahead = tg_ahead(tat, now);
+        if (slot >= slots || tat & PENDING || ahead <= 0) continue;
+        live[slot]++;
+        if ((uint64_t)ahead > burst_by_slot[slot]) over[slot]++;
+    }
+}

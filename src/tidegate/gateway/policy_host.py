@@ -1,0 +1,123 @@
+"""The policy in shared memory: the supervisor makes the segment, publishes generations, and reads what was counted."""
+
+import mmap
+from collections.abc import Iterator
+
+from ..engine.binding import Engine, Segment, Transition
+from ..engine.format import MAX_SLOTS
+from ..engine.memory import boot, create_anonymous, map_memory, secret
+from ..policy.compile import TooMuch, assign_slots, compile_policy
+from ..policy.counts import LimitCounts
+from ..policy.model import Action, Limit, Policy
+
+RECORDS = 512
+"""Transitions kept for each worker, 256 bytes each: more than come between two looks at them."""
+LEAST_SLOTS = 1024
+LEAST_ROOM = 1 << 20
+"""Limits, and bytes of a compiled policy, for which a segment has room at least: what a reload may bring."""
+
+
+class PolicyHost:
+    """The one who may change the policy of a segment. SegmentError when there is no memory for it."""
+
+    def __init__(self, policy: Policy, *, workers: int, buckets: int, largest_packet: int) -> None:
+        """`buckets`: a power of two; `largest_packet`: bytes. TooMuch for a policy that does not fit."""
+        self._largest_packet = largest_packet
+        self._workers = workers
+        self._slots: dict[str, int] = {}
+        self._used = 0
+        """Slots below have counters of somebody."""
+        slots = assign_slots(policy)
+        blob = compile_policy(policy, slots, largest_packet)
+        room = max(LEAST_ROOM, 4 * len(blob))
+        places = min(max(LEAST_SLOTS, 1 << (2 * len(slots)).bit_length()), MAX_SLOTS)
+        size = Segment.size(workers, places, RECORDS, buckets, room)
+        self.fd = create_anonymous(size)
+        memory: mmap.mmap = map_memory(self.fd)
+        Segment.create(memory, workers, places, RECORDS, buckets, room, boot(), secret())
+        self.segment = Segment(memory, boot())
+        # Loads what workers are about to load, so that what does not load never reaches them.
+        self._trial = Engine(self.segment, -1)
+        self._read = [0] * workers
+        self._events_lost = 0
+        self.policy = policy
+        self._publish(policy, slots, blob)
+
+    @property
+    def generation(self) -> int:
+        """How many policies have been in force."""
+        return self.segment.generation
+
+    def replace(self, policy: Policy) -> None:
+        """Make this the policy from now on; limits that stay keep buckets and counters. TooMuch, PolicyError."""
+        slots = self._place(policy)
+        self._publish(policy, slots, compile_policy(policy, slots, self._largest_packet))
+
+    def _place(self, policy: Policy) -> dict[str, int]:
+        """Slots for a new policy. A slot whose limit is gone is reused last: its counters end there."""
+        slots = {limit.name: self._slots[limit.name] for limit in policy.limits if limit.name in self._slots}
+        fresh = iter(range(self._used, self.segment.slots))
+        free = (slot for slot in range(self._used) if slot not in set(slots.values()))
+        for limit in policy.limits:
+            if limit.name in slots:
+                continue
+            slot = next(fresh, None)
+            if slot is None:
+                slot = next(free, None)
+                if slot is None:
+                    raise TooMuch(f"more limits than the {self.segment.slots} that this start has room for; restart")
+                self.segment.forget(slot)
+            slots[limit.name] = slot
+        return slots
+
+    def _publish(self, policy: Policy, slots: dict[str, int], blob: bytes) -> None:
+        self._trial.load(blob)
+        if not self.segment.publish(blob):
+            raise TooMuch("the policy is much larger than the one at the start, for which memory was taken; restart")
+        self.policy = policy
+        self._slots = slots
+        self._used = max(self._used, 1 + max(slots.values(), default=-1))
+
+    # What was counted
+
+    def counts(self, now: float) -> Iterator[LimitCounts]:
+        """Of each limit in force; `now` in seconds of the monotonic clock."""
+        if not self._slots:
+            return
+        bursts = [0] * (1 + max(self._slots.values()))
+        for limit in self.policy.limits:
+            bursts[self._slots[limit.name]] = self._trial.burst_of(limit.name)
+        census = self.segment.census(now, bursts)
+        for limit in self.policy.limits:
+            slot = self._slots[limit.name]
+            passed, *limited, crowded = self.segment.tallies(slot)
+            live, full = census[slot]
+            yield LimitCounts(
+                limit.name,
+                _actions(limit),
+                passed,
+                {action: limited[action - 1] for action in Action if action is not Action.PASS},
+                crowded,
+                live,
+                full,
+            )
+
+    def transitions(self) -> Iterator[tuple[str, Transition]]:
+        """Who came under a limit, or no longer is, since the last look; with the limit's name."""
+        names = {slot: name for name, slot in self._slots.items()}
+        for row in range(self._workers):
+            told, self._read[row], lost = self.segment.events(row, self._read[row])
+            self._events_lost += lost
+            for transition in told:
+                if (name := names.get(transition.slot)) is not None:
+                    yield name, transition
+
+    @property
+    def events_lost(self) -> int:
+        """Transitions that nobody was told of, as too many were going on."""
+        return self._events_lost + sum(self.segment.events_lost(row) for row in range(self._workers))
+
+
+def _actions(limit: Limit) -> frozenset[Action]:
+    cases = limit.on_excess
+    return frozenset(cases.of(version, qos) for version in (4, 5) for qos in (0, 1, 2))

@@ -1,0 +1,168 @@
+"""What a policy may say, but its author hardly meant: warnings, for `policy check` and the start."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+from .events import MEASURES
+from .explain import tell
+from .fields import elements
+from .limits import measures
+from .model import ByClass, ClientClass, Conditions, Event, Limit, Policy, Priority
+from .problems import BadValue, Finding, Path, Problem
+from .toml import Document
+from .units import size_text
+
+_PROOFS = ("username", "cidr", "listener", "cn", "san")
+"""Conditions that a client cannot simply claim to fulfil."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A limit, its table as written, and where that stands."""
+
+    limit: Limit
+    table: dict[str, Any]
+    path: Path
+    exempt: frozenset[str]
+    """The names of all exempt classes."""
+    max_packet: int
+
+    def entries(self, key: str) -> Iterator[tuple[Path, str, Any]]:
+        """Place, class (or "default") and value of each number of a measure."""
+        numbers: ByClass[Any] = measures(self.limit).get(key, ByClass())
+        path = (*self.path, key)
+        if not isinstance(raw := self.table.get(key), dict):
+            yield path, "default", numbers.default
+            return
+        for name in raw:
+            yield (*path, name), name, numbers.default if name == "default" else numbers.classes.get(name)
+
+
+def warnings(policy: Policy, document: Document, max_packet: int) -> list[Problem]:
+    """All warnings about the policy of a document that is valid. `max_packet`: bytes."""
+    findings = [*_claimed(policy), *_same_conditions(policy)]
+    exempt = frozenset(one.name for one in policy.classes if one.exempt)
+    tables = document.values.get("limit", [])
+    for number, (limit, table) in enumerate(
+        zip(policy.limits, tables if isinstance(tables, list) else [], strict=True)
+    ):
+        written = _Written(limit, table, ("limit", number), exempt, max_packet)
+        for look in _CAUTIONS:
+            findings += look(written)
+    findings.sort(key=lambda finding: document.line_of(finding[0]))
+    return [tell(document, path, bad) for path, bad in findings]
+
+
+def _claimed(policy: Policy) -> Iterator[Finding]:
+    for one in policy.classes:
+        if (one.exempt or one.priority == Priority.CRITICAL) and not _is_proven(one):
+            what = "exempt" if one.exempt else "critical"
+            yield (
+                ("class", one.name),
+                BadValue(
+                    f"{what}, though any client can claim to be in it",
+                    "add a condition that is proven: username, cidr, listener or cn",
+                ),
+            )
+
+
+def _is_proven(one: ClientClass) -> bool:
+    if _proves(one.all_of):
+        return True
+    return bool(one.any_of) and all(_proves(conditions) for conditions in one.any_of)
+
+
+def _proves(conditions: Conditions) -> bool:
+    return any(pattern != "*" for key in _PROOFS for pattern in getattr(conditions, key))
+
+
+def _same_conditions(policy: Policy) -> Iterator[Finding]:
+    first: dict[object, ClientClass] = {}
+    for one in policy.classes:
+        same = first.setdefault((_normal(one.all_of), frozenset(map(_normal, one.any_of))), one)
+        if same is not one:
+            fix = "merge the two, or tell them apart"
+            yield ("class", one.name), BadValue(f"the same clients as [class.{same.name}] in line {same.line}", fix)
+
+
+def _normal(conditions: Conditions) -> tuple[object, ...]:
+    values = (getattr(conditions, one.name) for one in fields(conditions))
+    return tuple(frozenset(value) if isinstance(value, tuple) else value for value in values)
+
+
+def _debt(written: _Written) -> Iterator[Finding]:
+    sizes = [size for _, _, size in written.entries("size")]
+    largest = written.max_packet
+    if written.limit.size.default is not None and None not in sizes:
+        largest = min(largest, max(sizes))
+    for path, _, rates in written.entries("bandwidth"):
+        for rate in rates or ():
+            if rate.burst < largest:
+                yield (
+                    path,
+                    BadValue(
+                        f"after a packet of {size_text(largest)}, larger than the burst, everything waits for its debt",
+                        f'write "… burst {size_text(largest)}", or limit the `size`',
+                    ),
+                )
+                break
+
+
+def _size_is_no_limit(written: _Written) -> Iterator[Finding]:
+    if written.limit.on == Event.DELIVER:  # the broker may send what no client could
+        return
+    for path, _, size in written.entries("size"):
+        if size is not None and size >= written.max_packet:
+            yield (
+                path,
+                BadValue(f"gateway.max_packet is {size_text(written.max_packet)} already", "write a smaller one"),
+            )
+
+
+def _all_none(written: _Written) -> Iterator[Finding]:
+    for key in MEASURES:
+        if key in written.table and all(value is None for _, _, value in written.entries(key)):
+            yield (*written.path, key), BadValue("limits nobody", "remove it, or give it a number")
+
+
+def _contradiction(written: _Written) -> Iterator[Finding]:
+    limit = written.limit
+    for place, name in elements(written.table.get("class", [])):
+        if name in limit.classes and name in limit.not_classes:
+            yield (*written.path, "class", *place), BadValue("excluded as well", f'remove "{name}" or "!{name}"')
+
+
+def _all_exempt(written: _Written) -> Iterator[Finding]:
+    names = written.limit.classes
+    if names and written.exempt.issuperset(names):
+        yield (*written.path, "class"), BadValue("whoever is in it is exempt", "remove the limit, or the exemption")
+
+
+def _no_effect(written: _Written) -> Iterator[Finding]:
+    limit = written.limit
+    for key in MEASURES:
+        if not isinstance(table := written.table.get(key), dict):
+            continue
+        for path, name, _ in written.entries(key):
+            if name in limit.not_classes:
+                yield path, BadValue(f'no effect: `class` has "!{name}"', "remove it")
+            elif name in written.exempt:
+                yield path, BadValue(f"no effect: [class.{name}] is exempt", "remove it")
+            elif name == "default" and limit.classes and set(limit.classes) <= set(table):
+                yield path, BadValue("no effect: each class of the limit has its own", "remove it")
+
+
+def _excepted(written: _Written) -> Iterator[Finding]:
+    limit = written.limit
+    everything = "#" in limit.except_topic
+    if everything and not limit.topic:
+        yield (*written.path, "except_topic"), BadValue("excepts every topic", "remove the limit, or name topics")
+    for place, text in elements(written.table.get("topic", [])):
+        if everything or text in limit.except_topic:
+            yield (*written.path, "topic", *place), BadValue("excepted by except_topic", "remove one of the two")
+
+
+_CAUTIONS: tuple[Callable[[_Written], Iterator[Finding]], ...] = (
+    _debt, _size_is_no_limit, _all_none, _contradiction, _all_exempt, _no_effect, _excepted,
+)  # fmt: skip

@@ -1,0 +1,244 @@
+"""A policy in the flat form that the engine reads.
+
+Names become numbers, rates become prices in ticks, topic filters one tree for each event. What the engine must not have
+to think about is settled here: choices by class stand with the strictest first, limits in the order of their events.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+
+from ..engine.format import (
+    LONGEST,
+    MAX_CAPTURES,
+    MAX_COMPONENTS,
+    MAX_LEVELS,
+    NONE,
+    ONE,
+    RUN,
+    Price,
+    Range,
+    Sections,
+    capture,
+    literal,
+    price,
+)
+from .model import Action, ByClass, Cases, Conditions, Event, Key, KeyKind, Limit, Policy, Rate
+from .strictness import of_number, of_rates, ranked
+from .tree import Tree
+
+LARGEST_PACKET = 1 << 20
+"""Bytes: gateway.max_packet by default."""
+
+_VERSIONS = (4, 5)
+_MESSAGE_QOS = (0, 1, 2)
+_SEGMENTS = re.compile(r"(\*+|\?|\{[a-z][a-z0-9_]*\})")
+
+# The kinds of condition, as native/engine.h numbers them.
+_CLIENT, _USERNAME, _CIDR, _LISTENER, _CN, _SAN, _VERSION, _CLEAN, _BRIDGE = range(9)
+
+_BYTES = "bandwidth"
+"""The kind of budget that is counted in bytes."""
+_UNLIMITED = (1 << 64) - 1
+
+
+class TooMuch(ValueError):
+    """The policy is larger than the compiled form can say; the text says in what."""
+
+
+def assign_slots(policy: Policy) -> dict[str, int]:
+    """Places in a segment of its own, by the limits' names, in their order."""
+    return {limit.name: slot for slot, limit in enumerate(policy.limits)}
+
+
+def compile_policy(policy: Policy, slots: Mapping[str, int], largest_packet: int = LARGEST_PACKET) -> bytes:
+    """The compiled policy; TooMuch when it does not fit.
+
+    `slots`: the limits' places, from `assign_slots`. `largest_packet`: bytes of the largest that a bandwidth meets.
+    """
+    return _Compiler(policy, slots, largest_packet).pack()
+
+
+def ordered(policy: Policy) -> list[Limit]:
+    """The limits in the order in which the engine numbers them."""
+    return sorted(policy.limits, key=lambda limit: limit.on)
+
+
+class _Compiler:
+    def __init__(self, policy: Policy, slots: Mapping[str, int], largest_packet: int) -> None:
+        self.out = Sections()
+        self.limits = ordered(policy)
+        self.slots = slots
+        self.largest_packet = largest_packet
+        self.classes = {one.name: number for number, one in enumerate(policy.classes)}
+        self.captures: dict[str, int] = {}
+        self.components: dict[Key, int] = {}
+        self.out.add("group", 0, 0)  # number 0: fits everybody
+        for one in policy.classes:
+            all_of = self.group(one.all_of)
+            first = len(self.out.records["group"])
+            for conditions in one.any_of:
+                self.group(conditions, always=True)
+            any_of = (first, len(one.any_of))
+            self.out.add("class", _identity(one.name), all_of, *any_of, one.priority, one.exempt)
+        for limit in self.limits:
+            self.limit(limit)
+        self.trees()
+
+    def pack(self) -> bytes:
+        return self.out.pack()
+
+    # Clients
+
+    def group(self, conditions: Conditions, always: bool = False) -> int:
+        """The number of a group of conditions; 0 for one that fits everybody, unless it is wanted `always`."""
+        rows: list[tuple[int, list[tuple[object, ...]]]] = []
+        for kind, texts in (
+            (_CLIENT, conditions.client_id),
+            (_USERNAME, conditions.username),
+            (_CN, conditions.cn),
+            (_SAN, conditions.san),
+        ):
+            rows.append((kind, [self.value(text=self.pattern(text)) for text in texts]))
+        networks = [
+            self.value(number=net.version, bits=net.prefixlen, address=net.network_address.packed.ljust(16, b"\0"))
+            for net in conditions.cidr
+        ]
+        rows.append((_CIDR, networks))
+        rows.append((_LISTENER, [self.value(text=name.encode()) for name in conditions.listener]))
+        rows.append((_VERSION, [self.value(number=version) for version in conditions.version]))
+        for kind, wanted in ((_CLEAN, conditions.clean_start), (_BRIDGE, conditions.bridge)):
+            rows.append((kind, [] if wanted is None else [self.value(number=int(wanted))]))
+        found = [(kind, *self.out.extend("value", values)) for kind, values in rows if values]
+        if not found and not always:
+            return 0
+        return self.out.add("group", *self.out.extend("condition", found))
+
+    def value(
+        self, text: bytes = b"", number: int = 0, bits: int = 0, address: bytes = bytes(16)
+    ) -> tuple[object, ...]:
+        return (*self.out.write_text(text), bits, number, address)
+
+    def pattern(self, text: str) -> bytes:
+        """The tokens of a glob; its captures get their numbers."""
+        tokens = []
+        for part in _SEGMENTS.split(text):
+            if part.startswith("*"):
+                tokens.append(RUN)
+            elif part == "?":
+                tokens.append(ONE)
+            elif part.startswith("{") and _SEGMENTS.fullmatch(part):
+                tokens.append(capture(self.capture(part[1:-1])))
+            elif part:
+                tokens.append(literal(part.encode()))
+        return b"".join(tokens)
+
+    def capture(self, name: str) -> int:
+        number = self.captures.setdefault(name, len(self.captures))
+        if number >= MAX_CAPTURES:
+            raise TooMuch(f"more than {MAX_CAPTURES} names of captures")
+        return number
+
+    # Limits
+
+    def limit(self, limit: Limit) -> None:
+        per = "/".join(map(str, limit.per))
+        identity = _identity(limit.name, limit.on.name, per)
+        numbers = self.out.write_numbers
+        everything = (1 << len(_MESSAGE_QOS)) - 1
+        self.out.add(
+            "limit",
+            identity,
+            self.slots[limit.name],
+            self.group(limit.who),
+            *self.out.write_text(limit.name.encode()),
+            *numbers([self.classes[name] for name in limit.classes]),
+            *numbers([self.classes[name] for name in limit.not_classes]),
+            *numbers([self.component(key) for key in limit.per]),
+            *self.choices(limit.rate, identity, "rate"),
+            *self.choices(limit.bandwidth, identity, _BYTES),
+            *self.numbers(limit.concurrent),
+            *self.numbers(limit.size),
+            limit.on,
+            sum(1 << qos for qos in limit.qos) if limit.qos else everything,
+            limit.retain,
+            bool(limit.topic),
+            *_table(limit.on_excess),
+            *_table(limit.then),
+            0,
+            int(limit.max_delay * 1e9),
+        )
+
+    def component(self, key: Key) -> int:
+        if key not in self.components:
+            values = {
+                KeyKind.IP: (key.v4, key.v6),
+                KeyKind.TOPIC: (key.levels, 0),
+                KeyKind.CAPTURE: (self.capture(key.capture) if key.kind is KeyKind.CAPTURE else 0, 0),
+            }.get(key.kind, (0, 0))
+            self.components[key] = self.out.add("component", key.kind, *values)
+            if len(self.components) > MAX_COMPONENTS:
+                raise TooMuch(f"more than {MAX_COMPONENTS} different keys in `per`")
+        return self.components[key]
+
+    def choices(self, numbers: ByClass[tuple[Rate, ...]], limit: int, kind: str) -> Range:
+        """Rates by class, the strictest first, the default last."""
+        found = [(self.classes[name], rates) for name, rates in ranked(numbers, of_rates)]
+        if numbers.default is not None:
+            found.append((NONE, numbers.default))
+        prices = [[self.price(rate, kind) for rate in rates or ()] for _, rates in found]
+        # Clients of several classes may share a budget: what one rate has charged is no damage to another.
+        furthest = [max(one.burst + one.largest for one in same if one) for same in zip_longest(*prices)]
+        rows = [
+            (number, *self.budgets(costs, furthest, limit, kind), 0, 0)
+            for (number, _), costs in zip(found, prices, strict=True)
+        ]
+        return self.out.extend("choice", rows)
+
+    def price(self, rate: Rate, kind: str) -> Price:
+        return price(rate.amount, rate.period, rate.burst, self.largest_packet if kind == _BYTES else None)
+
+    def numbers(self, numbers: ByClass[int]) -> Range:
+        """The same for plain numbers."""
+        found = [(self.classes[name], value) for name, value in ranked(numbers, of_number)]
+        if numbers.default is not None:
+            found.append((NONE, numbers.default))
+        return self.out.extend(
+            "choice", [(number, 0, 0, 0, _UNLIMITED if value is None else value) for number, value in found]
+        )
+
+    def budgets(self, costs: Sequence[Price], furthest: Sequence[int], limit: int, kind: str) -> Range:
+        rows = []
+        for index, cost in enumerate(costs):
+            identity = _identity(str(limit), kind, str(index))
+            largest = min(furthest[index] - cost.burst, LONGEST)
+            rows.append((identity, cost.multiplier, cost.shift, kind == _BYTES, cost.burst, largest))
+            self.out.horizon = max(self.out.horizon, cost.burst + largest)
+        return self.out.extend("budget", rows)
+
+    # Topics
+
+    def trees(self) -> None:
+        for event in Event:
+            tree = Tree(MAX_LEVELS)
+            for number, limit in enumerate(self.limits):
+                if limit.on is event:
+                    for topic_filter in limit.topic:
+                        tree.add(topic_filter, number << 1)
+                    for topic_filter in limit.except_topic:
+                        tree.add(topic_filter, number << 1 | 1)
+            if not tree.empty:
+                self.out.roots[event] = tree.write(self.out)
+
+
+def _table(cases: Cases) -> list[Action]:
+    """Actions by version and QoS, four to a version: the record's last of each is unused."""
+    return [
+        action for version in _VERSIONS for action in (*(cases.of(version, qos) for qos in _MESSAGE_QOS), Action.PASS)
+    ]
+
+
+def _identity(*parts: str) -> int:
+    """64 bits that stand for these words; over a reload, equal words keep their buckets."""
+    return int.from_bytes(hashlib.blake2b("\0".join(parts).encode(), digest_size=8).digest(), "little")

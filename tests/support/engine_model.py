@@ -1,0 +1,346 @@
+"""What the engine must decide, said once more in the plainest way: one dict of theoretical arrival times.
+
+Written from DESIGN.md and policy/model.py, not from the C: budgets are looked up by what they are counted per, topics
+match by `mqtt.topics.matches`, globs are regular expressions, and a client's classes are found anew for every message.
+Costs come from `engine.format.price`, so that times are equal to the tick. There is always room: a model has no crowds.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_network
+from typing import TypeVar
+
+from tidegate.engine.binding import Subject
+from tidegate.engine.format import Price, price
+from tidegate.mqtt.topics import matches
+from tidegate.policy.model import (
+    Action,
+    ByClass,
+    ClientClass,
+    Conditions,
+    Event,
+    Key,
+    KeyKind,
+    Limit,
+    Policy,
+    Priority,
+    Rate,
+)
+
+T = TypeVar("T")
+
+TICKS_OF_NS = 16
+LAG = 10**9 * TICKS_OF_NS
+"""Ticks that the clock of one process may be behind another's: a time within it is no damage."""
+UNSCALED = 1 << 16
+LEAST_SCALE = 1 << 8
+
+Budget = tuple[object, ...]
+"""What tells a budget from all others."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """A client that the broker has accepted."""
+
+    client_id: str = "c"
+    username: str | None = None
+    address: IPv4Address | IPv6Address | None = None
+    listener: str = "l"
+    version: int = 5
+    clean_start: bool = True
+    bridge: bool = False
+    nonce: int = 0
+
+    def subject(self) -> Subject:
+        """The same for the engine."""
+        return Subject(
+            self.client_id.encode(),
+            None if self.username is None else self.username.encode(),
+            b"" if self.address is None else self.address.packed,
+            self.listener.encode(),
+            self.version,
+            self.clean_start,
+            self.bridge,
+            self.nonce,
+        )
+
+
+@dataclass(frozen=True)
+class Message:
+    """What is decided."""
+
+    topic: str = "t"
+    qos: int = 0
+    retain: bool = False
+    packet: int = 0
+    payload: int = 0
+    event: Event = Event.PUBLISH
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What became of it; `wait` in nanoseconds."""
+
+    action: Action
+    limit: str
+    wait: int
+    matched: int
+    by_size: bool
+
+
+@dataclass
+class _Charge:
+    budget: Budget
+    ticks: int
+    burst: int
+    most: int
+    """Ticks that its time can be ahead."""
+
+
+class Model:
+    """The decisions of one engine, whatever the number of processes that share its segment."""
+
+    def __init__(self, largest_packet: int) -> None:
+        self._largest_packet = largest_packet
+        self._policy = Policy()
+        self._slots: Mapping[str, int] = {}
+        self._times: dict[Budget, int] = {}
+        """Theoretical arrival times, in ticks."""
+        self._scales: dict[tuple[str, Priority], int] = {}
+        self.tallies: Counter[tuple[str, str]] = Counter()
+        """Messages by limit and what became of them."""
+
+    def load(self, policy: Policy, slots: Mapping[str, int]) -> None:
+        """Another policy; budgets stay with name, event and `per` of a limit, while it keeps its place."""
+        for limit in policy.limits:
+            if self._slots.get(limit.name) != slots[limit.name]:
+                self._scales = {key: scale for key, scale in self._scales.items() if key[0] != limit.name}
+                self.tallies = Counter({key: n for key, n in self.tallies.items() if key[0] != limit.name})
+        self._policy, self._slots = policy, slots
+
+    def set_scale(self, limit: str, priority: Priority, factor: float) -> None:
+        """Multiply the rates of a limit for clients of a priority."""
+        self._scales[limit, priority] = min(max(int(factor * UNSCALED), LEAST_SCALE), (1 << 32) - 1)
+
+    def decide(self, client: Client, message: Message, now_ns: int) -> Decision:
+        """Charge all budgets of a message, or none."""
+        now = now_ns * TICKS_OF_NS
+        classes, captures = classes_of(client, self._policy)
+        names = [one.name for one in classes]
+        found = [
+            limit
+            for limit in self._policy.limits
+            if concerns(limit, client, names, captures) and about(limit, message) and _says_anything(limit, names)
+        ]
+        if any(one.exempt for one in classes):
+            self.tallies.update((limit.name, "passed") for limit in found)
+            return Decision(Action.PASS, "", 0, len(found), by_size=False)
+        priority = classes[0].priority if classes else Priority.NORMAL
+        refused: list[tuple[Action, str, int, bool]] = []
+        passed: list[str] = []
+        observed: list[str] = []
+        forced = ""
+        charges: list[_Charge] = []
+        for limit in found:
+            mine = self._charges(
+                limit, client, message, names, captures, self._scales.get((limit.name, priority), UNSCALED)
+            )
+            wait = max((self._wait(charge, now) for charge in mine), default=0)
+            size = chosen(limit.size, names, float)
+            by_size = size is not None and message.payload > size
+            if not wait and not by_size:
+                charges += mine
+                passed.append(limit.name)
+                continue
+            action = limit.on_excess.of(client.version, message.qos)
+            if action is Action.OBSERVE:
+                observed.append(limit.name)
+            elif message.force:
+                forced = limit.name
+            else:
+                refused.append((action, limit.name, wait // TICKS_OF_NS + 1, by_size))
+        self.tallies.update((name, "observe") for name in observed)
+        if refused:
+            strictest = max(action for action, *_ in refused)
+            name = next(name for action, name, *_ in refused if action is strictest)
+            self.tallies[name, strictest.name.lower()] += 1
+            longest = max(wait for _, _, wait, _ in refused)
+            return Decision(strictest, name, longest, len(found), any(by_size for *_, by_size in refused))
+        for charge in charges:
+            self._times[charge.budget] = now + self._ahead(charge, now) + charge.ticks
+        self.tallies.update((name, "passed") for name in passed)
+        return Decision(Action.PASS, forced, 0, len(found), by_size=False)
+
+    def _charges(
+        self, limit: Limit, client: Client, message: Message, names: list[str], captures: Mapping[str, str], scale: int
+    ) -> list[_Charge]:
+        key = tuple(key_of(key, client, message, names, captures) for key in limit.per)
+        charges = []
+        for kind, numbers, units in (("rate", limit.rate, 1), ("bandwidth", limit.bandwidth, message.packet)):
+            for index, rate in enumerate(chosen(numbers, names, _slowest) or ()):
+                cost = self._price(rate, kind)
+                ticks = _scaled(-(-units * cost.multiplier // (1 << cost.shift)), scale)
+                # All rates that one bucket may be charged by agree on how far it can lie ahead.
+                most = max(
+                    one.burst + one.largest
+                    for rates in (numbers.default, *numbers.classes.values())
+                    if rates is not None and index < len(rates)
+                    for one in [self._price(rates[index], kind)]
+                )
+                largest = max(most - cost.burst, _scaled(most - cost.burst, scale), ticks)
+                budget = (self._slots[limit.name], limit.name, limit.on, limit.per, kind, index, key)
+                charges.append(_Charge(budget, ticks, cost.burst, cost.burst + largest))
+        return charges
+
+    def _price(self, rate: Rate, kind: str) -> Price:
+        return price(rate.amount, rate.period, rate.burst, self._largest_packet if kind == "bandwidth" else None)
+
+    def _ahead(self, charge: _Charge, now: int) -> int:
+        ahead = max(0, self._times.get(charge.budget, 0) - now)
+        if ahead > charge.most + LAG:  # of another policy: no charge of this one takes it so far
+            ahead = charge.most
+            self._times[charge.budget] = now + ahead
+        return ahead
+
+    def _wait(self, charge: _Charge, now: int) -> int:
+        """Ticks until it passes."""
+        return max(0, self._ahead(charge, now) - max(0, charge.burst - charge.ticks))
+
+
+def _scaled(ticks: int, scale: int) -> int:
+    """Ticks at a scale, rounded up to an even number."""
+    whole = -(-ticks * UNSCALED // scale)
+    return whole + whole % 2
+
+
+def _slowest(rates: tuple[Rate, ...]) -> object:
+    return min(rate.per_second for rate in rates)
+
+
+# Clients
+
+
+def classes_of(client: Client, policy: Policy) -> tuple[list[ClientClass], dict[str, str]]:
+    """The classes that a client is in, and what they remember of it."""
+    found = []
+    captures: dict[str, str] = {}
+    for one in policy.classes:
+        mine = fits(one.all_of, client)
+        other = next((it for it in (fits(c, client) for c in one.any_of) if it is not None), None) if one.any_of else {}
+        if mine is not None and other is not None:
+            found.append(one)
+            captures |= mine | other
+    return found, captures
+
+
+def fits(conditions: Conditions, client: Client) -> dict[str, str] | None:
+    """None when it does not, else what is captured."""
+    captures: dict[str, str] = {}
+    for globs, text in (
+        (conditions.client_id, client.client_id),
+        (conditions.username, client.username),
+        (conditions.cn, None),
+        (conditions.san, None),
+    ):
+        if globs:
+            tried = (None if text is None else glob(pattern, text) for pattern in globs)
+            mine = next((it for it in tried if it is not None), None)
+            if mine is None:
+                return None
+            captures |= mine
+    address = client.address
+    if conditions.cidr and not any(address is not None and address in network for network in conditions.cidr):
+        return None
+    if conditions.listener and client.listener not in conditions.listener:
+        return None
+    if conditions.version and client.version not in conditions.version:
+        return None
+    if conditions.clean_start not in (None, client.clean_start) or conditions.bridge not in (None, client.bridge):
+        return None
+    return captures
+
+
+def glob(pattern: str, text: str) -> dict[str, str] | None:
+    """None when the whole text does not match, else what each `{name}` stands for, as short as possible."""
+    names = []
+    regex = ""
+    for part in re.split(r"(\*|\?|\{[a-z][a-z0-9_]*\})", pattern):
+        if part == "*":
+            regex += ".*?"
+        elif part == "?":
+            regex += "."
+        elif re.fullmatch(r"\{[a-z][a-z0-9_]*\}", part):
+            names.append(part[1:-1])
+            regex += "(.+?)"
+        else:
+            regex += re.escape(part)
+    found = re.fullmatch(regex, text, re.DOTALL)
+    return None if found is None else dict(zip(names, found.groups(), strict=True))
+
+
+def key_of(key: Key, client: Client, message: Message, names: list[str], captures: Mapping[str, str]) -> object:
+    """What one element of `per` tells clients and messages apart by."""
+    match key.kind:
+        case KeyKind.CLIENT:
+            return client.client_id or client.nonce
+        case KeyKind.USERNAME:
+            return client.username
+        case KeyKind.IP if client.address is not None:
+            bits = key.v4 if client.address.version == 4 else key.v6
+            return ip_network((client.address, bits), strict=False)
+        case KeyKind.LISTENER:
+            return client.listener
+        case KeyKind.CLASS:
+            return names[0] if names else None
+        case KeyKind.CAPTURE:
+            return captures[key.capture]
+        case KeyKind.TOPIC:
+            levels = message.topic.split("/")
+            return tuple(levels[: key.levels] if key.levels else levels)
+    return None
+
+
+# Limits
+
+
+def concerns(limit: Limit, client: Client, names: list[str], captures: Mapping[str, str]) -> bool:
+    """Whether it is about this client."""
+    return (
+        (not limit.classes or any(name in limit.classes for name in names))
+        and not any(name in limit.not_classes for name in names)
+        and all(key.kind is not KeyKind.CAPTURE or key.capture in captures for key in limit.per)
+        and fits(limit.who, client) is not None
+    )
+
+
+def about(limit: Limit, message: Message) -> bool:
+    """Whether it is about this message."""
+    topic = message.topic
+    return (
+        limit.on is message.event
+        and (not limit.qos or message.qos in limit.qos)
+        and (not limit.retain or message.retain)
+        and (not limit.topic or any(topic and matches(one, topic) for one in limit.topic))
+        and not any(topic and matches(one, topic) for one in limit.except_topic)
+    )
+
+
+def chosen(numbers: ByClass[T], names: list[str], strictness: Callable[[T], object]) -> T | None:
+    """The strictest of those of the client's classes; the default where it names none of them."""
+    named = [value for name, value in numbers.classes.items() if name in names]
+    limited = [value for value in named if value is not None]
+    if named:
+        return min(limited, key=strictness) if limited else None  # type: ignore[arg-type,type-var]
+    return numbers.default
+
+
+def _says_anything(limit: Limit, names: list[str]) -> bool:
+    numbers = (limit.rate, limit.bandwidth)
+    plain = (limit.size, limit.concurrent)
+    return any(chosen(one, names, _slowest) is not None for one in numbers) or any(
+        chosen(one, names, float) is not None for one in plain
+    )

@@ -1,0 +1,217 @@
+"""A gateway with limits before a broker without windows of its own, clients that flood it, and what came through."""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from . import wire
+from .broker import Broker
+from .gateway import Gateway
+from .raw import RawClient
+
+UNBOUNDED = "max_inflight_messages 0\nmax_queued_messages 0"
+"""mosquitto.conf: no Receive Maximum for publishers, and nothing is lost on the way to a slow subscriber."""
+
+_names = itertools.count(1)
+
+
+def unique(prefix: str) -> str:
+    """A client id that no other client of this process has."""
+    return f"{prefix}-{next(_names)}"
+
+
+@dataclass(frozen=True)
+class Limited:
+    """The gateway, and the broker behind it."""
+
+    broker: Broker
+    gateway: Gateway
+
+    @property
+    def port(self) -> int:
+        """The gateway's."""
+        return self.gateway.port
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of the samples that have these labels; 0 without any."""
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(self.gateway.get("/metrics").text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+
+@contextmanager
+def limited(
+    directory: Path,
+    policy: str,
+    *,
+    workers: int = 1,
+    extra: str = "",
+    broker_extra: str = UNBOUNDED,
+    anonymous: bool = True,
+) -> Iterator[Limited]:
+    """Start both; `policy` is classes and limits, `extra` more of `[gateway]`. Both must end well."""
+    broker = Broker(directory / "b", broker_extra, anonymous=anonymous)
+    gateway = Gateway(directory / "g", broker.unix, workers=workers, extra=extra, tables=policy)
+    broker.start()
+    try:
+        gateway.start()
+        yield Limited(broker, gateway)
+        gateway.stop()
+    finally:
+        gateway.end()
+        broker.stop()
+
+
+class Watcher(RawClient):
+    """Subscribes at the broker itself, with QoS 0: what arrives is what the gateway let through."""
+
+    def __init__(self, broker: Broker, *filters: str) -> None:
+        super().__init__(broker.port)
+        self.connect(unique("watcher"))
+        suback = self.exchange(wire.subscribe(self.version, *((one, 0) for one in filters)))
+        assert wire.tell(suback, self.version).startswith("SUBACK"), suback.hex()
+
+    def message(self) -> tuple[str, bytes]:
+        """Topic and payload of the next message, which is waited for."""
+        data = self.read()
+        assert data is not None, "the broker closed the connection"
+        return opened(data)
+
+    def messages(self) -> list[tuple[str, bytes]]:
+        """Topic and payload of all that the broker has taken so far and was not read yet."""
+        self.send(wire.PINGREQ)
+        seen = []
+        while (data := self.read()) not in (wire.PINGRESP, None):
+            assert data is not None
+            seen.append(opened(data))
+        return seen
+
+
+def opened(data: bytes) -> tuple[str, bytes]:
+    """Topic and payload of a PUBLISH with QoS 0 as version 3.1.1 has it."""
+    assert data[0] & 0xF6 == 0x30, data[:8].hex()
+    body = wire.body_of(data)
+    end = 2 + int.from_bytes(body[:2], "big")
+    return body[2:end].decode(), body[end:]
+
+
+def login(username: str | None, password: str = "any") -> tuple[int, bytes]:
+    """Flags and payload of CONNECT for a user; none without a name."""
+    if username is None:
+        return 0, b""
+    return 0xC0, wire.field(username) + wire.field(password)
+
+
+def join(
+    place: int | Path,
+    client_id: str,
+    version: int = wire.V311,
+    *,
+    username: str | None = None,
+    source: str = "127.0.0.1",
+    clean: bool = True,
+    bridge: bool = False,
+    props: bytes = b"",
+) -> RawClient:
+    """A client that the broker has accepted."""
+    client = RawClient(place, version, source)
+    flags, rest = login(username)
+    client.connect(
+        client_id,
+        flags=flags | (0x02 if clean else 0),
+        rest=rest,
+        level=version | (0x80 if bridge else 0),
+        props=props,
+    )
+    return client
+
+
+def burst(
+    version: int,
+    topic: str,
+    count: int,
+    qos: int = 0,
+    *,
+    first_id: int = 1,
+    dup: bool = False,
+    retain: bool = False,
+    payload: bytes = b"",
+) -> bytes:
+    """`count` PUBLISH packets in one piece. The payload is the identifier (the number, with QoS 0), unless given."""
+    first = 0x30 | (8 if dup else 0) | qos << 1 | retain
+    return b"".join(
+        wire.publish(
+            version, topic, payload or str(number).encode(), first=first, packet_id=number if qos else None
+        )
+        for number in range(first_id, first_id + count)
+    )
+
+
+def answers(client: RawClient) -> list[bytes]:
+    """All packets that come up to the answer to a PINGREQ; AssertionError when the connection ends before."""
+    client.send(wire.PINGREQ)
+    seen = []
+    while (data := client.read()) != wire.PINGRESP:
+        assert data is not None, f"closed after {[wire.tell(one, client.version) for one in seen[-3:]]}"
+        seen.append(data)
+    return seen
+
+
+def told(client: RawClient) -> list[str]:
+    """The same, one line for each."""
+    return [wire.tell(data, client.version) for data in answers(client)]
+
+
+def pubrels(first_id: int, count: int) -> bytes:
+    """PUBREL for as many identifiers."""
+    return b"".join(b"\x62\x02" + number.to_bytes(2, "big") for number in range(first_id, first_id + count))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A PUBACK or PUBREC of version 5."""
+
+    kind: str
+    packet_id: int
+    reason: int
+    text: str | None
+    """The reason string."""
+    user: dict[str, str]
+    """User properties."""
+    size: int
+    """Bytes of the whole packet."""
+
+
+def answer_of(data: bytes) -> Answer:
+    """What an acknowledgement of version 5 says; AssertionError for a property that has no place there."""
+    body = wire.body_of(data)
+    text, user = None, {}
+    at = 3
+    if len(body) > 3:
+        assert body[3] < 128
+        assert body[3] == len(body) - 4
+        at = 4
+    while at < len(body):
+        kind = body[at]
+        value, at = _text(body, at + 1)
+        if kind == 0x1F:
+            assert text is None
+            text = value
+        else:
+            assert kind == 0x26, data.hex()
+            user[value], at = _text(body, at)
+    reason = body[2] if len(body) > 2 else 0
+    return Answer(wire.NAMES[data[0] >> 4], int.from_bytes(body[:2], "big"), reason, text, user, len(data))
+
+
+def _text(body: bytes, at: int) -> tuple[str, int]:
+    end = at + 2 + int.from_bytes(body[at : at + 2], "big")
+    assert end <= len(body)
+    return body[at + 2 : end].decode(), end
