@@ -282,6 +282,11 @@ The gateway closes one and a half keepalives after the last packet, and tells an
 looks every few seconds, and closes without a word. A connection whose CONNECT is not complete after `connect_timeout`,
 5 s unless configured, is closed; Mosquitto waits a minute and a half.
 
+## Limits
+
+What a configured limit refuses is described in [limits.md](limits.md). Its acknowledgements may overtake the broker's.
+`$tidegate/throttle` is the gateway's own topic: a subscription to it does not reach the broker.
+
 # The differences on the wire
 
 What is sent is named as in `tests/integration/corpus.py`. *open* means that the connection lives on.
