@@ -4,7 +4,7 @@
 # make bench     side by side with nginx, HAProxy and bare Mosquitto (ARGS="--rounds 9")
 # make sanitize  the compiled modules under ASan and UBSan (part of make test)
 # make fuzz      every parser against a fuzzer (SECONDS=60 each)
-# make soak      the demonstrations that take minutes: kill -9, big packets, memory
+# make soak      the demonstrations that take minutes: kill -9, limits under attack and reload, big packets, memory
 # make clean     remove what was built
 
 SHELL := /bin/bash
@@ -99,6 +99,11 @@ fuzz: .venv/.dev
 soak: .venv/.dev
 	@tools/need mosquitto:mosquitto haproxy:haproxy
 	@$(BIN)/python -m benchmarks.kill
+	@$(BIN)/python -m benchmarks.kill --limits drop
+	@$(BIN)/python -m benchmarks.kill --limits reject --protocol 5
+	@$(BIN)/python -m benchmarks.rates
+	@$(BIN)/python -m benchmarks.reload
+	@$(BIN)/python -m benchmarks.keys --seconds 20 --engine-clients 2000000
 	@$(BIN)/python -m benchmarks.memory
 	@$(BIN)/python -m benchmarks.big_packets
 

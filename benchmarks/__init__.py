@@ -5,10 +5,14 @@ Scripts, each run as `python -m benchmarks.NAME` in the root of the repository:
 - `compare`: CPU, throughput and latency beside direct, nginx and HAProxy; ends with the design's figures.
 - `memory`: user memory per idle connection.
 - `big_packets`: memory while a thousand clients are half-way through a huge PUBLISH.
-- `kill`: what `kill -9` loses (nothing) and doubles (no QoS 2 message).
+- `kill`: what `kill -9` loses (nothing) and doubles (no QoS 2 message), also while limits refuse messages.
+- `rates`: that what arrives is burst + rate x time, whatever the action and the QoS.
+- `keys`: memory, the attacker's gain and everybody else's loss under ten million keys.
+- `reload`: fifty reloads under load: no disconnect, no loss, budgets go on.
 - `profile_worker`: where the CPU of a worker goes.
 
 What they stand on, in reading order: `stage` (processes of one run), `wire` (the few packets of a probe),
 `targets` (the broker and all that can stand in front of it), `scenarios`, `figures`, `report`, `machine`,
-`relay_floor`, `sink_broker`, `streams`, and `mqload.c`, the load.
+`relay_floor`, `sink_broker`, `sender` and `arrivals` (a publisher and a subscriber by hand), `metrics`,
+`streams`, `orphans`, `victims`, `keys_engine`, and `mqload.c`, the load.
 """

@@ -1,15 +1,19 @@
 /* engine_bench: what one decision of the engine costs, without Python in between.
  *
- *   engine_bench POLICY KEYS DECISIONS ROUNDS STEP_NS LOG2_WORDS TOPIC
+ *   engine_bench POLICY KEYS DECISIONS ROUNDS STEP_NS LOG2_WORDS TOPIC [at-hand]
+ *   engine_bench - KEYS DECISIONS ROUNDS BUDGETS LOG2_WORDS
  *
  * Loads a compiled policy, resolves KEYS clients, each with an address of its own, and lets each publish once, so that all
  * budgets exist. Then ROUNDS times DECISIONS messages on TOPIC by clients in random order; the clock, which the engine
- * is given, moves by STEP_NS with each. Which client is next depends on the verdict before, so that no two decisions
- * overlap in the processor: the figure is the time of one, not the share of several. The segment is memory as the gateway's
- * (memfd, shared).
+ * is given, moves by STEP_NS with each. With `at-hand`, the next client's memory is fetched while the present one is
+ * decided, as if the caller had just used it. The segment is memory as the gateway's (memfd, shared).
  *
- * Prints one JSON object: resolve_ns (per client), rounds (ns per decision of each), matched (limits, of the last), refused and
- * crowded (messages; a figure counts only if both are 0).
+ * With - instead of a policy: the yardstick. Of each message only what no limiter with so many keys can do without: SipHash of
+ * the client's identifier, and one compare-and-swap of 16 bytes in each of BUDGETS random words, fetched together.
+ *
+ * Times are this thread's CPU time, so that others on the machine disturb by their use of caches only.
+ * Prints one JSON object: rounds (ns per decision of each), and of a policy resolve_ns (per client), matched (limits, of the
+ * last message), refused and crowded (messages; a figure counts only if both are 0).
  * Exit status: 0 measured, 1 the policy or the memory is refused, 2 bad arguments.
  */
 #define _GNU_SOURCE
@@ -23,13 +27,20 @@
 #include <unistd.h>
 
 #include "engine.h"
+#include "hash.h"
 
-static uint64_t used_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t); /* whatever else the machine does */
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
+enum {
+    MOST_POLICY = 1 << 26,
+    MOST_KEYS = 1 << 24,
+    MOST_BUDGETS = 64,
+    SLOTS = TG_MAX_LIMITS,
+};
+
+static const uint64_t SECRET[2] = {0x0706050403020100u, 0x0f0e0d0c0b0a0908u};
+
+struct client { struct tg_who who; char id[16]; };
+
+struct run { uint64_t keys, decisions, rounds, words; };
 
 static void fail(const char *why)
 {
@@ -37,10 +48,18 @@ static void fail(const char *why)
     exit(1);
 }
 
+static uint64_t used_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 static void *room(size_t count, size_t size)
 {
-    void *memory = calloc(count, size);
-    if (memory == NULL) fail("out of memory");
+    void *memory = NULL;
+    if (posix_memalign(&memory, 64, count * size) != 0) fail("out of memory");
+    memset(memory, 0, count * size);
     return memory;
 }
 
@@ -54,88 +73,127 @@ static void *shared(size_t bytes)
     return memory;
 }
 
-static uint64_t next_random(uint64_t *state) /* xorshift64* (Vigna, 2016) */
+/* A number below `bound`, by xorshift64* (Vigna, 2016). */
+static uint64_t any(uint64_t *state, uint64_t bound)
 {
     uint64_t x = *state;
     x ^= x >> 12;
     x ^= x << 25;
     x ^= x >> 27;
     *state = x;
-    return x * 0x2545f4914f6cdd1du;
+    return (uint64_t)((__uint128_t)(x * 0x2545f4914f6cdd1du) * bound >> 64);
 }
 
-struct client { struct tg_who who; char id[16]; };
-
-int main(int argc, char **argv)
+static void print_round(uint64_t round, uint64_t started, uint64_t decisions)
 {
-    if (argc != 8 && argc != 9) {
-        fprintf(stderr, "usage: engine_bench POLICY KEYS DECISIONS ROUNDS STEP_NS LOG2_WORDS TOPIC\n");
-        return 2;
+    printf("%s%.2f", round > 0 ? ", " : "", (double)(used_ns() - started) / (double)decisions);
+}
+
+static void yardstick(const struct run *run, unsigned budgets)
+{
+    typedef unsigned __int128 pair;
+    pair *words = shared(run->words * sizeof *words), *at[MOST_BUDGETS];
+    uint64_t state = 88172645463325252u;
+    for (uint64_t i = 0; i < run->words; i++) words[i] = i;
+    printf("{\"rounds\": [");
+    for (uint64_t round = 0; round < run->rounds; round++) {
+        uint64_t started = used_ns();
+        for (uint64_t i = 0; i < run->decisions; i++) {
+            uint64_t id[2] = {any(&state, run->keys), 0x2d746e65696c63}, hash = tg_siphash(SECRET, id, sizeof id);
+            for (unsigned b = 0; b < budgets; b++) {
+                at[b] = words + (tg_mix(hash, b) & (run->words - 1));
+                __builtin_prefetch(at[b], 1);
+            }
+            for (unsigned b = 0; b < budgets; b++) {
+                pair seen = *at[b];
+                __sync_bool_compare_and_swap(at[b], seen, seen + 1);
+            }
+        }
+        print_round(round, started, run->decisions);
     }
-    uint32_t keys = (uint32_t)strtoul(argv[2], NULL, 10);
-    uint64_t decisions = strtoull(argv[3], NULL, 10), rounds = strtoull(argv[4], NULL, 10);
-    bool chained = argc == 9;
-    uint64_t step = strtoull(argv[5], NULL, 10), words = (uint64_t)1 << atoi(argv[6]);
-    const char *topic = argv[7];
-    if (keys == 0 || keys > 1u << 24 || decisions == 0 || rounds == 0 || words < 16 || words > (uint64_t)1 << 28) {
-        fprintf(stderr, "engine_bench: an argument is out of range\n");
-        return 2;
-    }
-    FILE *file = fopen(argv[1], "rb");
+    printf("]}\n");
+}
+
+static void load(struct tg_engine *engine, struct tg_segment *segment, const char *path, uint64_t words)
+{
+    static uint8_t blob[MOST_POLICY];
+    char error[TG_ERROR] = "";
+    FILE *file = fopen(path, "rb");
     if (file == NULL) fail("the policy cannot be opened");
-    static uint8_t blob[1 << 26];
     size_t blob_size = fread(blob, 1, sizeof blob, file);
     fclose(file);
-
-    char error[TG_ERROR] = "";
-    const uint64_t secret[2] = {0x0706050403020100u, 0x0f0e0d0c0b0a0908u};
-    const uint32_t slots = TG_MAX_LIMITS;
-    size_t bytes = tg_segment_bytes(1, slots, 1024, words, 4096);
+    size_t bytes = tg_segment_bytes(1, SLOTS, 1024, words, 4096);
     void *base = shared(bytes);
-    tg_segment_create(base, 1, slots, 1024, words, 4096, 1, secret);
+    tg_segment_create(base, 1, SLOTS, 1024, words, 4096, 1, SECRET);
+    if (!tg_segment_attach(segment, base, bytes, 1, error)) fail(error);
+    if (!tg_engine_init(engine, segment, 0, 0)) fail("out of memory");
+    if (!tg_engine_load(engine, blob, blob_size, error)) fail(error);
+}
+
+static void decisions(const struct run *run, const char *path, uint64_t step, const char *topic, bool at_hand)
+{
     struct tg_segment segment;
     struct tg_engine engine;
-    if (!tg_segment_attach(&segment, base, bytes, 1, error) || !tg_engine_init(&engine, &segment, 0, 0)
-        || !tg_engine_load(&engine, blob, blob_size, error))
-        fail(error);
-
-    size_t subject_size = (tg_subject_bytes(&engine.policy) + 63) & ~(size_t)63;
-    struct client *clients = room(keys, sizeof *clients);
-    uint8_t *subjects = aligned_alloc(64, keys * subject_size);
-    struct tg_profile *profile = room(1, tg_profile_room(&engine.policy)); /* the same for all: none has a class of his own */
-    if (subjects == NULL) fail("out of memory");
+    load(&engine, &segment, path, run->words);
+    size_t size = (tg_subject_bytes(&engine.policy) + 63) & ~(size_t)63;
+    struct client *clients = room(run->keys, sizeof *clients);
+    uint8_t *subjects = room(run->keys, size);
+    struct tg_profile *profile = room(1, tg_profile_room(&engine.policy)); /* one for all: they are of the same classes */
     uint32_t classes[TG_MAX_CLASSES], class_count;
     uint64_t started = used_ns();
-    for (uint32_t i = 0; i < keys; i++) {
+    for (uint32_t i = 0; i < run->keys; i++) {
         struct client *one = &clients[i];
         one->who = (struct tg_who){.client = one->id, .listener = "", .family = 4, .version = 5, .clean_start = true};
         one->who.client_size = (uint32_t)snprintf(one->id, sizeof one->id, "client-%08" PRIu32, i);
         uint32_t address = i * 2654435761u; /* Knuth's multiplier: neighbours in number are none in address */
         memcpy(one->who.address, &address, 4);
-        tg_resolve(&engine.policy, segment.secret, &one->who, (struct tg_subject *)(void *)(subjects + i * subject_size),
-                   profile, classes, &class_count);
+        tg_resolve(&engine.policy, segment.secret, &one->who, (void *)(subjects + i * size), profile, classes, &class_count);
     }
-    printf("{\"resolve_ns\": %.1f, \"rounds\": [", (double)(used_ns() - started) / keys);
+    printf("{\"resolve_ns\": %.1f, \"rounds\": [", (double)(used_ns() - started) / (double)run->keys);
 
     struct tg_message message = {.topic = topic, .topic_size = strlen(topic), .packet = 100, .payload = 64, .qos = 1};
     struct tg_verdict verdict = {0};
     uint64_t now = (uint64_t)1 << 50, state = 88172645463325252u, refused = 0;
-    for (uint64_t round = 0; round <= rounds; round++) {
-        uint64_t count = round == 0 ? keys : decisions;
+    for (uint64_t i = 0; i < run->keys; i++, now += step) {
+        tg_decide(&engine, (void *)(subjects + i * size), profile, &clients[i].who, &message, now, &verdict);
+        refused += verdict.action != TG_PASS;
+    }
+    for (uint64_t round = 0; round < run->rounds; round++) {
         started = used_ns();
-        for (uint64_t i = 0; i < count; i++) {
-            uint64_t at = round == 0 ? i : (uint64_t)((__uint128_t)next_random(&state) * keys >> 64);
-            tg_decide(&engine, (const struct tg_subject *)(const void *)(subjects + at * subject_size), profile,
-                      &clients[at].who, &message, now, &verdict);
+        uint64_t next = any(&state, run->keys);
+        for (uint64_t i = 0; i < run->decisions; i++, now += step) {
+            uint64_t at = next;
+            next = any(&state, run->keys);
+            if (at_hand) __builtin_prefetch(subjects + next * size);
+            tg_decide(&engine, (void *)(subjects + at * size), profile, &clients[at].who, &message, now, &verdict);
             refused += verdict.action != TG_PASS;
-            if (chained) state += verdict.wait; /* 0, which the processor does not know before the verdict is there */
-            now += step;
         }
-        if (round > 0) printf("%s%.2f", round > 1 ? ", " : "", (double)(used_ns() - started) / (double)count);
+        print_round(round, started, run->decisions);
     }
     uint64_t crowded = 0;
-    for (uint32_t slot = 0; slot < slots; slot++) crowded += segment.tallies[(size_t)slot * TG_TALLIES + TG_TALLY_CROWDED];
+    for (size_t slot = 0; slot < SLOTS; slot++) crowded += segment.tallies[slot * TG_TALLIES + TG_TALLY_CROWDED];
     printf("], \"matched\": %" PRIu32 ", \"refused\": %" PRIu64 ", \"crowded\": %" PRIu64 "}\n", verdict.matched, refused,
            crowded);
+}
+
+int main(int argc, char **argv)
+{
+    bool bare = argc == 7 && strcmp(argv[1], "-") == 0;
+    bool at_hand = argc == 9 && strcmp(argv[8], "at-hand") == 0;
+    if (!bare && !at_hand && argc != 8) {
+        fprintf(stderr, "usage: engine_bench POLICY KEYS DECISIONS ROUNDS STEP_NS LOG2_WORDS TOPIC [at-hand]\n"
+                        "       engine_bench - KEYS DECISIONS ROUNDS BUDGETS LOG2_WORDS\n");
+        return 2;
+    }
+    struct run run = {strtoull(argv[2], NULL, 10), strtoull(argv[3], NULL, 10), strtoull(argv[4], NULL, 10), 0};
+    uint64_t number = strtoull(argv[5], NULL, 10), log_words = strtoull(argv[6], NULL, 10);
+    if (run.keys == 0 || run.keys > MOST_KEYS || run.decisions == 0 || run.rounds == 0 || log_words < 4 || log_words > 28
+        || (bare && (number == 0 || number > MOST_BUDGETS))) {
+        fprintf(stderr, "engine_bench: an argument is out of range\n");
+        return 2;
+    }
+    run.words = (uint64_t)1 << log_words;
+    if (bare) yardstick(&run, (unsigned)number);
+    else decisions(&run, argv[1], number, argv[7], at_hand);
     return 0;
 }

@@ -11,12 +11,28 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from .sender import REFUSED, Closed, Sender
+from .wire import Refused
+
 UNACKNOWLEDGED = 10
 """Messages of one publisher in flight at most, well below Mosquitto's window of 50. After a reconnect paho
 sends all that it holds at once, whatever its own max_inflight is, and Mosquitto 2.0 drops a v3.1.1 client's
 QoS 2 messages beyond the window behind a normal PUBREC: such a loss would not be the gateway's doing."""
 KEEPALIVE = 30
 SESSION_SECONDS = 3600
+LIMITED = "kill/over"
+"""Topics from here on have a limit, if any has."""
+LIMITED_PAUSE = 0.004
+"""Seconds for which a publisher that is over its limit waits for an answer before it publishes the next message."""
+RETRY_SECONDS = 0.2
+CUT_EVERY = 3.0
+"""Seconds after which it loses its connection, with a window of messages that passed and whose answers it never saw.
+When it sends them again they are over its limit; yet those of QoS 2 must pass, as the broker holds them already."""
+ROOM_SECONDS = 0.6
+"""In which the limit of kill.py gets room for UNACKNOWLEDGED messages."""
+TAKEN_SECONDS = 0.1
+"""In which they reach the broker."""
+VERSIONS = {"3.1.1": 4, "5": 5}
 PROTOCOLS = {"3.1.1": MQTTProtocolVersion.MQTTv311, "5": MQTTProtocolVersion.MQTTv5}
 
 
@@ -107,6 +123,79 @@ class Publisher:
         self._thread.join(timeout)
         self._client.disconnect()
         self._client.loop_stop()
+
+
+class LimitedPublisher:
+    """One client by hand that publishes faster than its limit: it sees what is refused, of QoS 2 too."""
+
+    def __init__(self, name: str, qos: int, protocol: str, port: int) -> None:
+        self.name = name
+        self.qos = qos
+        self._stop = threading.Event()
+        self._sender = Sender(port, name, VERSIONS[protocol], keep=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def published(self) -> int:
+        """Messages so far."""
+        return self._sender.published
+
+    @property
+    def connects(self) -> int:
+        """Connections so far."""
+        return self._sender.connects
+
+    @property
+    def acknowledged(self) -> set[int]:
+        """Numbers of the messages that were taken, or said to be."""
+        return {answer.number for answer in list(self._sender.answers) if answer.reason < REFUSED}
+
+    @property
+    def refused(self) -> dict[int, int]:
+        """Numbers and reasons of the others that were answered."""
+        return {answer.number: answer.reason for answer in list(self._sender.answers) if answer.reason >= REFUSED}
+
+    def finish(self, timeout: float) -> None:
+        """Publish no more, and wait until all is answered, at most so many seconds."""
+        self._stop.set()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        sender = self._sender
+        connected = False
+        cut_at = time.monotonic() + CUT_EVERY
+        while not self._stop.is_set() or sender.in_flight:
+            try:
+                if not connected:
+                    sender.connect()
+                    connected = True
+                if time.monotonic() > cut_at and not self._stop.is_set():
+                    self._lose_answers()
+                    connected = False
+                    cut_at = time.monotonic() + CUT_EVERY
+                    continue
+                if not self._stop.is_set() and len(sender.in_flight) < UNACKNOWLEDGED:
+                    self._publish()
+                sender.read(LIMITED_PAUSE)
+            except (Closed, Refused):
+                connected = False
+                self._stop.wait(RETRY_SECONDS)
+        sender.close()
+
+    def _publish(self) -> None:
+        number = self._sender.published
+        self._sender.publish(f"{LIMITED}/{self.name}", f"{self.name} {number}".encode(), self.qos)
+
+    def _lose_answers(self) -> None:
+        """Wait until the limit has room again, use it up, and never see the answers."""
+        end = time.monotonic() + ROOM_SECONDS
+        while time.monotonic() < end or self._sender.in_flight:
+            self._sender.read(LIMITED_PAUSE)
+        for _ in range(UNACKNOWLEDGED):
+            self._publish()
+        time.sleep(TAKEN_SECONDS)
+        self._sender.cut()
 
 
 class Subscriber:

@@ -81,6 +81,10 @@ class Target:
     name: str
     port: int
     pid: int
+    admin: int = 0
+    """Tidegate's port of /metrics."""
+    config: pathlib.Path = pathlib.Path()
+    """Tidegate's configuration."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,8 @@ class Options:
     """More lines for Tidegate's [gateway]."""
     limits: int = 0
     """Limits of its policy; see policy.py."""
+    policy: str = ""
+    """The tables of its policy instead of those."""
 
 
 def start_mosquitto(stage: Stage, extra: str = "") -> Broker:
@@ -175,14 +181,14 @@ def _tidegate(stage: Stage, name: str, broker: Broker, options: Options) -> Targ
             folder=stage.folder,
             name=name,
             extra=options.gateway_keys,
-            policy=policy_text(options.limits),
+            policy=options.policy or policy_text(options.limits),
         )
     )
     try:
         pid = stage.start(name, [*options.tidegate, "serve", "-c", str(path)])
     except FileNotFoundError:
         sys.exit(f"no {options.tidegate[0]}: build it (`make bench` does) or give --tidegate-command")
-    return Target(name, port, pid)
+    return Target(name, port, pid, admin, path)
 
 
 TARGETS: dict[str, Callable[[Stage, str, Broker, Options], Target]] = {

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeVar
 
 from hypothesis import strategies as st
-from hypothesis.strategies import DrawFn, SearchStrategy
+from hypothesis.strategies import SearchStrategy
 
 from support.engine_model import Client, Message
 from tidegate.policy.model import (
@@ -55,7 +55,7 @@ ADDRESSES = (
     *map(IPv4Address, ("10.0.0.1", "10.0.0.2", "10.0.1.1", "192.168.0.1")),
     *map(IPv6Address, ("::1", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "2001:db8:1::1")),
 )
-NETWORKS = (
+NETWORKS: tuple[IPv4Network | IPv6Network, ...] = (
     *map(IPv4Network, ("0.0.0.0/0", "10.0.0.0/23", "10.0.0.0/24", "10.0.0.1/32")),
     *map(IPv6Network, ("::/0", "2001:db8::/63", "2001:db8::/44", "::1/128")),
 )
@@ -86,30 +86,29 @@ def _rarely(some: SearchStrategy[T], nothing: T) -> SearchStrategy[T]:
     return st.integers(0, 7).flatmap(lambda number: some if number == 7 else st.just(nothing))
 
 
-@st.composite
-def conditions(draw: DrawFn) -> Conditions:
-    """What a client must be; often nothing at all."""
-    return Conditions(
-        client_id=draw(_rarely(_some(CLIENT_GLOBS, 2), ())),
-        username=draw(_rarely(_some(USER_GLOBS, 2), ())),
-        cidr=draw(_rarely(_some(NETWORKS, 2), ())),
-        listener=draw(_rarely(_some(LISTENERS, 2), ())),
-        cn=draw(st.sampled_from(((), (), (), (), (), ("*",)))),
-        version=draw(_rarely(_some((3, 4, 5), 2), ())),
-        clean_start=draw(_rarely(st.booleans(), None)),
-        bridge=draw(_rarely(st.booleans(), None)),
-    )
+conditions = st.builds(
+    Conditions,
+    client_id=_rarely(_some(CLIENT_GLOBS, 2), ()),
+    username=_rarely(_some(USER_GLOBS, 2), ()),
+    cidr=_rarely(_some(NETWORKS, 2), ()),
+    listener=_rarely(_some(LISTENERS, 2), ()),
+    cn=_rarely(st.just(("*",)), ()),
+    version=_rarely(_some((3, 4, 5), 2), ()),
+    clean_start=_rarely(st.booleans(), None),
+    bridge=_rarely(st.booleans(), None),
+)
+"""What a client must be; often nothing at all."""
 
 
-@st.composite
-def classes(draw: DrawFn, name: str) -> ClientClass:
+def classes(name: str) -> SearchStrategy[ClientClass]:
     """A class of this name."""
-    return ClientClass(
-        name,
-        draw(conditions()),
-        tuple(draw(st.lists(conditions(), max_size=2))),
-        draw(st.sampled_from(Priority)),
-        exempt=draw(st.integers(0, 9)) == 0,
+    return st.builds(
+        ClientClass,
+        st.just(name),
+        conditions,
+        st.lists(conditions, max_size=2).map(tuple),
+        st.sampled_from(Priority),
+        exempt=st.sampled_from((False,) * 9 + (True,)),
     )
 
 
@@ -127,59 +126,52 @@ bandwidths = st.builds(
 )
 
 
-def by_class(numbers: SearchStrategy[T], names: tuple[str, ...]) -> SearchStrategy[ByClass[T]]:
-    """A number for all, and others for some classes; now and then none."""
-    named: SearchStrategy[dict[str, T | None]] = (
-        _rarely(st.dictionaries(st.sampled_from(names), st.none() | numbers), {}) if names else st.just({})
-    )
-    return st.builds(ByClass, st.none() | numbers, named)
+def by_class(numbers: SearchStrategy[T]) -> SearchStrategy[ByClass[T]]:
+    """A number for all, now and then none, and others for some classes."""
+    named: SearchStrategy[dict[str, T | None]] = st.dictionaries(st.sampled_from(CLASSES), st.none() | numbers)
+    return st.builds(ByClass, _rarely(st.none(), None) | numbers, _rarely(named, {}))
 
 
-@st.composite
-def cases(draw: DrawFn) -> Cases:
-    """Any action in any case."""
-    actions = st.sampled_from(ACTIONS)
-    return Cases(
-        draw(actions),
-        draw(_rarely(st.dictionaries(st.integers(0, 2), actions), {})),
-        draw(st.none() | actions),
-        draw(st.none() | actions),
-    )
+actions = st.sampled_from(ACTIONS)
+cases = st.builds(
+    Cases,
+    actions,
+    _rarely(st.dictionaries(st.integers(0, 2), actions), {}),
+    _rarely(actions, None),
+    _rarely(actions, None),
+)
+"""Any action in any case."""
 
 
-@st.composite
-def limits(draw: DrawFn, name: str, names: tuple[str, ...]) -> Limit:
-    """A limit of this name that may speak of these classes."""
-    rated = st.lists(rates, min_size=1, max_size=3).map(tuple)
-    banded = st.lists(bandwidths, min_size=1, max_size=2).map(tuple)
-    return Limit(
-        name,
-        draw(st.sampled_from(EVENTS)),
-        draw(cases()),
-        per=draw(_some(KEYS, 3, least=1)),
-        classes=draw(_rarely(_some(names, 2), ())) if names else (),
-        not_classes=draw(_rarely(_some(names, 1), ())) if names else (),
-        who=draw(_rarely(conditions(), Conditions())),
-        topic=draw(st.just(()) | _some(FILTERS, 3)),
-        except_topic=draw(_rarely(_some(FILTERS, 2), ())),
-        qos=draw(_rarely(_some((0, 1, 2), 2), ())),
-        retain=draw(st.integers(0, 7)) == 0,
-        rate=draw(by_class(rated, names) | by_class(rated, names).filter(lambda rate: rate.default is not None)),
-        bandwidth=draw(_rarely(by_class(banded, names), ByClass())),
-        size=draw(_rarely(by_class(st.sampled_from((0, 10, 1000)), names), ByClass())),
-        concurrent=draw(_rarely(by_class(st.sampled_from((1, 20)), names), ByClass())),
+def limits(name: str) -> SearchStrategy[Limit]:
+    """A limit of this name."""
+    return st.builds(
+        Limit,
+        st.just(name),
+        st.sampled_from(EVENTS),
+        cases,
+        per=_some(KEYS, 3, least=1),
+        classes=_rarely(_some(CLASSES, 2), ()),
+        not_classes=_rarely(_some(CLASSES, 1), ()),
+        who=_rarely(conditions, Conditions()),
+        topic=_rarely(_some(FILTERS, 3), ()) | _some(FILTERS, 3),
+        except_topic=_rarely(_some(FILTERS, 2), ()),
+        qos=_rarely(_some((0, 1, 2), 2), ()),
+        retain=st.sampled_from((False,) * 7 + (True,)),
+        rate=by_class(st.lists(rates, min_size=1, max_size=3).map(tuple)),
+        bandwidth=_rarely(by_class(st.lists(bandwidths, min_size=1, max_size=2).map(tuple)), ByClass()),
+        size=_rarely(by_class(st.sampled_from((0, 10, 1000))), ByClass()),
+        concurrent=_rarely(by_class(st.sampled_from((1, 20))), ByClass()),
     )
 
 
-@st.composite
-def policies(draw: DrawFn) -> Policy:
-    """A few classes and limits, in any order."""
-    names = draw(_some(CLASSES, 3))
-    return Policy(
-        tuple([draw(classes(name)) for name in names]),
-        tuple([draw(limits(name, names)) for name in draw(_some(LIMITS, 5, least=1))]),
-    )
-
+_LIMITS = {name: limits(name) for name in LIMITS}
+policies = st.builds(
+    Policy,
+    st.permutations([classes(name) for name in CLASSES]).flatmap(lambda some: st.tuples(*some)),
+    _some(LIMITS, 5, least=1).flatmap(lambda names: st.tuples(*(_LIMITS[name] for name in names))),
+)
+"""Three classes and a few limits, in any order."""
 
 clients = st.builds(
     Client,

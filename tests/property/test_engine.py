@@ -96,21 +96,21 @@ class Pair:
             assert counted == {what: self.model.tallies[name, what] for what in TALLIES}, name
 
 
-phases = st.tuples(st.none() | policies(), st.lists(scales, max_size=3), traffic)
+phases = st.tuples(st.none() | policies, st.lists(scales, max_size=3), traffic)
 some_clients = st.lists(clients, min_size=1, max_size=5)
 
 
-@settings(untimed, max_examples=300)
-@given(policies(), some_clients, traffic)
+@settings(untimed, max_examples=100)
+@given(policies, some_clients, traffic)
 def test_one_policy(policy: Policy, clients: list[Client], messages: Traffic) -> None:
     pair = Pair(clients)
     pair.load(policy)
-    pair.run(replace(messages, count=4 * messages.count))
+    pair.run(replace(messages, count=8 * messages.count))
     pair.compare_tallies()
 
 
-@settings(untimed, max_examples=300)
-@given(policies(), some_clients, st.lists(phases, min_size=1, max_size=4))
+@settings(untimed, max_examples=100)
+@given(policies, some_clients, st.lists(phases, min_size=1, max_size=4))
 def test_reloads_and_scale_factors_between_messages(
     policy: Policy, clients: list[Client], phases: list[tuple[Policy | None, list[Scale], Traffic]]
 ) -> None:

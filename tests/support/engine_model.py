@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import TypeVar
 
@@ -110,6 +111,7 @@ class Model:
         self._slots: Mapping[str, int] = {}
         self._times: dict[Budget, int] = {}
         """Theoretical arrival times, in ticks."""
+        self._prices: dict[tuple[int, Fraction, int, str], Price] = {}
         self._scales: dict[tuple[str, Priority], int] = {}
         self.tallies: Counter[tuple[str, str]] = Counter()
         """Messages by limit and what became of them."""
@@ -180,8 +182,13 @@ class Model:
     ) -> list[_Charge]:
         key = tuple(key_of(key, client, message, names, captures) for key in limit.per)
         charges = []
-        for kind, numbers, units in (("rate", limit.rate, 1), ("bandwidth", limit.bandwidth, message.packet)):
-            for index, rate in enumerate(chosen(numbers, names, _slowest) or ()):
+        kinds: tuple[tuple[str, ByClass[tuple[Rate, ...]], int], ...] = (
+            ("rate", limit.rate, 1),
+            ("bandwidth", limit.bandwidth, message.packet),
+        )
+        for kind, numbers, units in kinds:
+            mine = chosen(numbers, names, _slowest)
+            for index, rate in enumerate(mine or ()):
                 cost = self._price(rate, kind)
                 ticks = _scaled(-(-units * cost.multiplier // (1 << cost.shift)), scale)
                 # All rates that one bucket may be charged by agree on how far it can lie ahead.
@@ -197,7 +204,11 @@ class Model:
         return charges
 
     def _price(self, rate: Rate, kind: str) -> Price:
-        return price(rate.amount, rate.period, rate.burst, self._largest_packet if kind == "bandwidth" else None)
+        known = (rate.amount, rate.period, rate.burst, kind)
+        if known not in self._prices:
+            largest = self._largest_packet if kind == "bandwidth" else None
+            self._prices[known] = price(rate.amount, rate.period, rate.burst, largest)
+        return self._prices[known]
 
     def _ahead(self, charge: _Charge, now: int) -> int:
         ahead = max(0, self._times.get(charge.budget, 0) - now)
@@ -334,7 +345,7 @@ def chosen(numbers: ByClass[T], names: list[str], strictness: Callable[[T], obje
     named = [value for name, value in numbers.classes.items() if name in names]
     limited = [value for value in named if value is not None]
     if named:
-        return min(limited, key=strictness) if limited else None  # type: ignore[arg-type,type-var]
+        return min(limited, key=strictness) if limited else None  # type: ignore[arg-type]
     return numbers.default
 
 

@@ -37,13 +37,18 @@ class Limited:
         return self.gateway.port
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum of the samples that have these labels; 0 without any."""
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(self.gateway.get("/metrics").text)
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
+        """See `metric`."""
+        return metric(self.gateway, name, **labels)
+
+
+def metric(gateway: Gateway, name: str, **labels: str) -> float:
+    """The sum of the samples that have these labels; 0 without any."""
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(gateway.get("/metrics").text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
 
 
 @contextmanager
@@ -72,9 +77,10 @@ def limited(
 class Watcher(RawClient):
     """Subscribes at the broker itself, with QoS 0: what arrives is what the gateway let through."""
 
-    def __init__(self, broker: Broker, *filters: str) -> None:
+    def __init__(self, broker: Broker, *filters: str, username: str | None = None, password: str = "any") -> None:
         super().__init__(broker.port)
-        self.connect(unique("watcher"))
+        flags, rest = login(username, password)
+        self.connect(unique("watcher"), flags=0x02 | flags, rest=rest)
         suback = self.exchange(wire.subscribe(self.version, *((one, 0) for one in filters)))
         assert wire.tell(suback, self.version).startswith("SUBACK"), suback.hex()
 
@@ -83,6 +89,17 @@ class Watcher(RawClient):
         data = self.read()
         assert data is not None, "the broker closed the connection"
         return opened(data)
+
+    def messages_until(self, topic: str) -> list[tuple[str, bytes]]:
+        """Those up to the first on `topic`, which is waited for and left out."""
+        seen = []
+        while (message := self.message())[0] != topic:
+            seen.append(message)
+        return seen
+
+    def at_least(self, count: int) -> list[tuple[str, bytes]]:
+        """So many, which are waited for, and what the broker has besides."""
+        return [*(self.message() for _ in range(count)), *self.messages()]
 
     def messages(self) -> list[tuple[str, bytes]]:
         """Topic and payload of all that the broker has taken so far and was not read yet."""
@@ -119,10 +136,14 @@ def join(
     clean: bool = True,
     bridge: bool = False,
     props: bytes = b"",
+    will: str | None = None,
 ) -> RawClient:
-    """A client that the broker has accepted."""
+    """A client that the broker has accepted; `will` is the topic of one with QoS 0 and no payload."""
     client = RawClient(place, version, source)
     flags, rest = login(username)
+    if will is not None:
+        flags |= 0x04
+        rest = wire.properties(version) + wire.field(will) + wire.field("") + rest
     client.connect(
         client_id,
         flags=flags | (0x02 if clean else 0),
@@ -147,9 +168,7 @@ def burst(
     """`count` PUBLISH packets in one piece. The payload is the identifier (the number, with QoS 0), unless given."""
     first = 0x30 | (8 if dup else 0) | qos << 1 | retain
     return b"".join(
-        wire.publish(
-            version, topic, payload or str(number).encode(), first=first, packet_id=number if qos else None
-        )
+        wire.publish(version, topic, payload or str(number).encode(), first=first, packet_id=number if qos else None)
         for number in range(first_id, first_id + count)
     )
 
@@ -157,7 +176,7 @@ def burst(
 def answers(client: RawClient) -> list[bytes]:
     """All packets that come up to the answer to a PINGREQ; AssertionError when the connection ends before."""
     client.send(wire.PINGREQ)
-    seen = []
+    seen: list[bytes] = []
     while (data := client.read()) != wire.PINGRESP:
         assert data is not None, f"closed after {[wire.tell(one, client.version) for one in seen[-3:]]}"
         seen.append(data)

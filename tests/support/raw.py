@@ -3,6 +3,7 @@
 import socket
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from . import wire
 from .wait import GUARD
@@ -31,7 +32,7 @@ class RawClient:
         self.buffer = b""
         self.ended = False
 
-    def __enter__(self) -> "RawClient":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -14,6 +14,7 @@ NAMES = (
 
 PINGREQ = b"\xc0\x00"
 PINGRESP = b"\xd0\x00"
+DISCONNECT = b"\xe0\x00"
 
 
 def length(number: int) -> bytes:

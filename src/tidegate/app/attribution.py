@@ -16,27 +16,45 @@ _WORDS = {"began": "over a limit", "still": "still over a limit", "ended": "no l
 
 async def tell_transitions(host: PolicyHost, log: Log) -> None:
     """Log for ever what the workers tell."""
-    lost = 0
+    attribution = Attribution(host, log)
     while True:
         await asyncio.sleep(INTERVAL)
-        told = list(host.transitions())
-        for name, transition in told[:MOST_LINES]:
-            log.info(_WORDS[transition.kind], limit=name, **describe(transition))
-        untold = len(told[MOST_LINES:]) + host.events_lost - lost
-        lost = host.events_lost
+        attribution.look()
+
+
+class Attribution:
+    """Says who came under a limit, and who no longer is."""
+
+    def __init__(self, host: PolicyHost, log: Log) -> None:
+        self._host = host
+        self._log = log
+        self._lost = host.events_lost
+
+    def look(self) -> None:
+        """Log what has happened since the last look."""
+        untold = 0
+        for number, (name, transition) in enumerate(self._host.transitions()):
+            if number < MOST_LINES:
+                who = _describe(transition)
+                about = {"limit": name, "action": transition.action, **who, "messages": transition.count}
+                self._log.info(_WORDS[transition.kind], **about)
+            else:
+                untold += 1
+        lost = self._host.events_lost
+        untold += lost - self._lost
+        self._lost = lost
         if untold:
-            log.info("more came over a limit, or no longer are", events=untold)
+            self._log.info("more came over a limit, or no longer are", events=untold)
 
 
-def describe(transition: Transition) -> dict[str, object]:
-    """What is known of a transition, as named fields; of a crowd, its first client stands for all."""
-    fields: dict[str, object] = {"action": transition.action, "client": transition.client_id}
+def _describe(transition: Transition) -> dict[str, object]:
+    """The client as named fields; of a crowd, its first client stands for all."""
+    fields: dict[str, object] = {"client": transition.client_id}
     if transition.username:
         fields["username"] = transition.username
     fields |= {"address": _address(transition), "topic": transition.topic}
     if transition.crowd:
         fields["crowd"] = True
-    fields["messages"] = transition.count
     return fields
 
 

@@ -1,6 +1,7 @@
 """`tidegate policy check`: what is wrong with a file, what is doubtful, and what this version does not enforce."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from rich.markup import escape
 
 from ..policy.cautions import warnings
 from ..policy.enforced import unenforced
-from ..policy.problems import Problem, SettingsError
+from ..policy.problems import Problem, SettingsError, printable
 from ..policy.settings import load
 from .policy_compile import compiled
 
@@ -23,6 +24,8 @@ class Checked:
     unenforced: list[Problem]
     limits: int
     classes: int
+    untold: int = 0
+    """Problems left out: more than anybody reads."""
 
 
 def check(file: Path) -> Checked:
@@ -31,7 +34,7 @@ def check(file: Path) -> Checked:
         settings = load(file)
         compiled(settings)
     except SettingsError as error:
-        return Checked(list(error.problems), [], [], 0, 0)
+        return Checked(list(error.problems), [], [], 0, 0, error.untold)
     policy = settings.policy
     return Checked(
         [],
@@ -47,6 +50,7 @@ def check_json(result: Checked) -> str:
     return json.dumps(
         {
             "problems": [_as_object(problem) for problem in result.problems],
+            "untold": result.untold,
             "warnings": [_as_object(problem) for problem in result.warnings],
             "unenforced": [_as_object(problem) for problem in result.unenforced],
             "limits": result.limits,
@@ -59,15 +63,23 @@ def check_json(result: Checked) -> str:
 def show_check(result: Checked, out: Console, err: Console) -> None:
     """Errors to `err`, as `serve` would tell them; the rest to `out`."""
     if result.problems:
-        err.print(str(SettingsError(result.problems)), markup=False, highlight=False, soft_wrap=True)
+        text = str(SettingsError(result.problems, result.untold))
+        err.print(text, markup=False, highlight=False, soft_wrap=True)
         return
-    for title, problems in (("warning", result.warnings), ("serve refuses it", result.unenforced)):
-        for problem in problems:
-            out.print(f"[yellow]{title}[/]: {escape(str(problem))}", highlight=False, soft_wrap=True)
-    verdict = "good" if not result.unenforced else "well-formed, but this version cannot serve it yet"
+    for line in _lines(result):
+        out.print(line, highlight=False, soft_wrap=True)
+    verdict = "well-formed, but serve refuses it" if result.unenforced else "good"
     limits = f"{result.limits} limit{'' if result.limits == 1 else 's'}"
     classes = f"{result.classes} class{'' if result.classes == 1 else 'es'}"
-    out.print(f"{verdict}: {limits}, {classes}", highlight=False)
+    out.print(f"{verdict}: {limits}, {classes}", highlight=False, soft_wrap=True)
+
+
+def _lines(result: Checked) -> Iterator[str]:
+    """In the file's order; FILE:LINE first, where editors look for it."""
+    told = [(problem, "warning: ") for problem in result.warnings] + [(problem, "") for problem in result.unenforced]
+    for problem, kind in sorted(told, key=lambda item: item[0].line):
+        place = f"{printable(problem.file)}:{problem.line}"
+        yield f"{escape(place)}: [yellow]{kind}[/]{escape(str(problem).removeprefix(f'{place}: '))}"
 
 
 def _as_object(problem: Problem) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """`tidegate policy compile`: the limits of a file in the flat form that the engine reads."""
 
+import contextlib
 from pathlib import Path
 
 from ..policy.compile import TooMuch, assign_slots, compile_policy
@@ -23,11 +24,22 @@ def compiled(settings: Settings) -> bytes:
 def compile_to(file: Path, output: Path) -> int:
     """Write the compiled policy of a file, at once or not at all; its size in bytes. SettingsError, NotWritten."""
     blob = compiled(load(file))
-    draft = output.with_name(f".{output.name}.new")
+    try:
+        if output.is_symlink() or (output.exists() and not output.is_file()):  # such as /dev/stdout: never replace it
+            output.write_bytes(blob)
+        else:
+            _replace(output, blob)
+    except OSError as error:
+        raise NotWritten(f"{output} cannot be written: {error.strerror}; name a file in a folder of yours") from error
+    return len(blob)
+
+
+def _replace(output: Path, blob: bytes) -> None:
+    draft = output.parent / f".{output.name}.new"
     try:
         draft.write_bytes(blob)
         draft.replace(output)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise NotWritten(f"{output} cannot be written: {error.strerror}; name a file in a folder of yours") from error
-    return len(blob)
+    except OSError:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        raise

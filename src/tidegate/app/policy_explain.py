@@ -1,60 +1,59 @@
 """`tidegate policy explain`: which limits a message meets, with what keys and budgets, and what happens on excess."""
 
-import ipaddress
 import json
-import re
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
-
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from ..engine.binding import Engine, Segment, Subject
 from ..engine.memory import boot, secret
+from ..engine.rate import UNITS
 from ..mqtt.errors import PacketError
+from ..mqtt.framing import encode_length
 from ..mqtt.text import check_topic_name
+from ..policy.address import Address
 from ..policy.compile import ordered
 from ..policy.enforced import unenforced
-from ..policy.model import Action, ClientClass, Conditions, Event, Key, KeyKind, Limit, Policy, Rate
+from ..policy.model import Action, ClientClass, Event, Key, KeyKind, Limit, Policy, Priority, Rate
+from ..policy.problems import BadValue
 from ..policy.settings import Settings, load
 from ..policy.strictness import choose, of_number, of_rates
+from ..policy.units import size_text
 from .policy_compile import compiled
+from .policy_match import VERSIONS, Client, Message, captured, reasons_against
 
-_VERSIONS = {"3.1": 3, "3.1.1": 4, "5": 5}
-_UNITS = {Fraction(1): "s", Fraction(60): "min", Fraction(3600): "h", Fraction(86400): "d"}
+UNIX = "unix"
+"""What `Question.address` says of a client that comes by a Unix socket."""
 _WORDS = 4096
 """Buckets of a segment that only answers a question."""
-_WIRE = {
-    Action.OBSERVE: "passes, and is counted",
-    Action.DELAY: "waits its turn",
-    Action.DROP: "is discarded; QoS 1 and 2 are acknowledged as if it had arrived",
-    Action.REJECT: "is refused with 0x97 and retry-after-ms",
-    Action.DISCONNECT: "ends the connection (MQTT 5: 0x96)",
-    Action.BAN: "bans the client",
-}
+_LONGEST = 65535
+"""Bytes of a text (section 1.5.4)."""
+_ACKS = {1: "PUBACK", 2: "PUBREC"}
 
 
 class BadQuestion(ValueError):
-    """A message that no client could send."""
+    """A message that no client could send here; the text says which option is to blame, and the fix."""
 
 
 @dataclass(frozen=True)
 class Question:
     """One message of one client, as the command line describes it."""
 
-    client_id: str
-    username: str | None
-    address: str
-    listener: str | None
-    version: str
-    bridge: bool
-    clean_start: bool
     topic: str
-    qos: int
-    retain: bool
-    payload: int
+    client_id: str = ""
+    username: str | None = None
+    address: str | None = None
+    """None: 127.0.0.1, or UNIX where it connects to a Unix socket."""
+    listener: str | None = None
+    """None: the first that such an address can connect to."""
+    version: str = "5"
+    bridge: bool = False
+    clean_start: bool = True
+    qos: int = 0
+    retain: bool = False
+    payload: int = 64
 
 
 @dataclass(frozen=True)
@@ -63,11 +62,15 @@ class Met:
 
     name: str
     place: str
+    """FILE:LINE."""
     keys: dict[str, str]
     """What it is counted per, and the value for this message."""
-    budgets: list[str]
+    budgets: dict[str, list[str]]
+    """What this client has of rate, bandwidth, concurrent and size, as the file would write it."""
     action: str
     """On excess, for this version and QoS."""
+    wire: str
+    """What the client sees of it."""
     enforced: bool
 
 
@@ -75,51 +78,54 @@ class Met:
 class Answer:
     """What a message meets."""
 
+    client: dict[str, str]
+    message: dict[str, str]
     classes: list[str]
     priority: str
     exempt: bool
     verdict: str
-    """What happens to the first such message, on full budgets."""
+    """The action on the first such message, when no budget has been used: `pass`, unless it is too large."""
+    by: str | None
+    """The limit that decides so."""
     met: list[Met]
-    not_met: dict[str, str]
-    """The other limits on publish, and why they are not met."""
+    not_met: dict[str, list[str]]
+    """The other limits on publish, and all that keeps them from meeting it."""
 
 
 def explain(file: Path, question: Question) -> Answer:
     """SettingsError for a file that is wrong, BadQuestion for a message that cannot be."""
     settings = load(file)
     policy = settings.policy
-    blob = compiled(settings)
-    topic = _topic(question.topic)
-    listener = question.listener or str(settings.gateway.listen[0])
-    size = Segment.size(0, max(1, len(policy.limits)), 0, _WORDS, 0)
-    memory = bytearray(size)
-    Segment.create(memory, 0, max(1, len(policy.limits)), 0, _WORDS, 0, boot(), secret())
-    engine = Engine(Segment(memory, boot()), -1)
-    engine.load(blob)
-    subject = Subject(
-        question.client_id.encode(),
-        None if question.username is None else question.username.encode(),
-        _address(question.address),
-        listener.encode(),
-        _VERSIONS[question.version],
-        question.clean_start,
-        question.bridge,
-    )
-    limits = ordered(policy)
-    matching = engine.matching(subject, topic, question.qos, question.retain)
+    engine = _engine(settings)
+    client = _client(question, settings)
+    message = Message(_text("--topic", question.topic), question.qos, question.retain, question.payload)
+    topic = _topic(message.topic)
+    packet = _packet(client, message, len(topic), settings.gateway.max_packet)
+    subject = _subject(client)
+    engine.resolve(subject)
+    matching = engine.matching(subject, topic, message.qos, message.retain)
+    verdict = engine.judge(subject, topic, message.qos, message.retain, packet, message.payload, now_ns=0)
     classes = [policy.classes[number] for number in subject.classes]
-    refused = {problem.line for problem in unenforced(policy, settings.document)}
-    packet = question.payload + len(topic) + (7 if question.qos else 5)
-    verdict = engine.judge(subject, topic, question.qos, question.retain, packet, question.payload, now_ns=0)
+    names = [one.name for one in classes]
+    captures = captured(classes, client)
+    limits = ordered(policy)
     return Answer(
-        [one.name for one in classes],
-        (classes[0].priority if classes else ClientClass("", Conditions()).priority).name.lower(),
-        subject.exempt,
-        "passes" if verdict.action == "pass" else f"{verdict.action} by {verdict.limit}",
-        [_met(limits[number], settings, question, classes, listener, refused) for number in matching],
+        _tell_client(client),
         {
-            limit.name: _why_not(policy, engine, subject, limit, topic, question)
+            "topic": message.topic,
+            "qos": str(message.qos),
+            "retain": str(message.retain).lower(),
+            "payload": size_text(message.payload),
+            "packet": size_text(packet),
+        },
+        names,
+        Priority(subject.priority).name.lower(),
+        subject.exempt,
+        verdict.action,
+        verdict.limit or None,
+        [*_met(settings, [limits[number] for number in matching], client, message, classes, captures)],
+        {
+            limit.name: reasons_against(limit, client, message, names, captures)
             for number, limit in enumerate(limits)
             if limit.on is Event.PUBLISH and number not in matching
         },
@@ -131,26 +137,72 @@ def explain_json(answer: Answer) -> str:
     return json.dumps(asdict(answer), indent=2)
 
 
-def show_explain(answer: Answer, out: Console) -> None:
-    """A table of the limits that are met, then the others with the reason."""
-    exempt = ", exempt: counted, never limited" if answer.exempt else ""
-    out.print(f"classes: {', '.join(answer.classes) or 'none'} (priority {answer.priority}{exempt})", highlight=False)
-    out.print(f"on full budgets it {_third_person(answer.verdict)}", highlight=False)
-    if answer.met:
-        table = Table("limit", "counted per", "budget", "on excess", "where", box=None, pad_edge=False)
-        for met in answer.met:
-            keys = "\n".join(f"{key} = {value}" if value else key for key, value in met.keys.items())
-            action = met.action if met.enforced else f"{met.action} (not enforced yet)"
-            table.add_row(*map(escape, (met.name, keys, "\n".join(met.budgets), action, met.place)))
-        out.print(table)
+# The question
+
+
+def _client(question: Question, settings: Settings) -> Client:
+    address, listener = _way(question, settings)
+    username = question.username
+    return Client(
+        _text("--client-id", question.client_id),
+        None if username is None else _text("--username", username),
+        address,
+        listener,
+        VERSIONS[question.version],
+        question.clean_start,
+        question.bridge,
+    )
+
+
+def _way(question: Question, settings: Settings) -> tuple[IPv4Address | IPv6Address | None, str]:
+    """From where to where it connects: no address goes with a Unix socket, and only that."""
+    known = settings.gateway.listen
+    if question.listener is None:
+        kind = None if question.address is None else "unix" if question.address == UNIX else "tcp"
+        listener = next((one for one in known if kind in (None, one.kind)), None)
+        if listener is None:
+            raise BadQuestion(
+                f"--ip: gateway.listen has no {'Unix socket' if kind == UNIX else 'port'}; {_one_of(known)}"
+            )
     else:
-        out.print("no limit meets it", highlight=False)
-    for name, reason in answer.not_met.items():
-        out.print(f"[dim]not met: {escape(name)}: {escape(reason)}[/]", highlight=False)
+        listener = _listener(question.listener, known)
+    text = question.address or (UNIX if listener.kind == "unix" else "127.0.0.1")
+    if (text == UNIX) != (listener.kind == "unix"):
+        raise BadQuestion(f"--ip: nobody comes from {text} to {listener}; leave one of --ip and --listener out")
+    return None if text == UNIX else _address(text), str(listener)
 
 
-def _third_person(verdict: str) -> str:
-    return verdict if verdict == "passes" else f"is over a limit: {verdict}"
+def _listener(text: str, known: tuple[Address, ...]) -> Address:
+    try:
+        listener = Address.parse(text)
+    except BadValue as error:
+        raise BadQuestion(f"--listener: {error}") from error
+    if listener not in known:
+        raise BadQuestion(f"--listener: gateway.listen has no {text}; {_one_of(known)}")
+    return listener
+
+
+def _one_of(known: tuple[Address, ...]) -> str:
+    return f"it has {', '.join(map(str, known))}"
+
+
+def _address(text: str) -> IPv4Address | IPv6Address:
+    """An address as the gateway sees it: without its zone, and IPv4 that came by an IPv6 socket is IPv4."""
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError as error:
+        raise BadQuestion(f"--ip: {text!r} is no address; write one of IPv4 or IPv6, or {UNIX}") from error
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _text(option: str, text: str) -> str:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise BadQuestion(f"{option}: not UTF-8; MQTT has no other text") from error
+    if size > _LONGEST:
+        raise BadQuestion(f"{option}: {size} bytes; MQTT has texts of up to {_LONGEST}")
+    return text
 
 
 def _topic(text: str) -> bytes:
@@ -158,44 +210,82 @@ def _topic(text: str) -> bytes:
     try:
         check_topic_name(topic, 0, len(topic))
     except PacketError as error:
-        raise BadQuestion(f"--topic: {error.text}; write a topic name, without + and #") from error
+        raise BadQuestion(f"--topic: {error.text}; write the topic of one message") from error
     return topic
 
 
-def _address(text: str) -> bytes:
-    if text == "unix":
-        return b""
-    try:
-        return ipaddress.ip_address(text).packed
-    except ValueError as error:
-        raise BadQuestion(f"--ip: {error}; write an IPv4 or IPv6 address, or unix") from error
+def _packet(client: Client, message: Message, topic_size: int, most: int) -> int:
+    """Bytes of the packet, without properties."""
+    body = 2 + topic_size + (2 if message.qos else 0) + (1 if client.version == 5 else 0) + message.payload
+    if body > most or (size := 1 + len(encode_length(body)) + body) > most:
+        raise BadQuestion(
+            f"--size: the packet is larger than gateway.max_packet = {size_text(most)}, "
+            "which ends the connection before any limit; write less, or raise that"
+        )
+    return size
+
+
+def _engine(settings: Settings) -> Engine:
+    slots = max(1, len(settings.policy.limits))
+    memory = bytearray(Segment.size(0, slots, 0, _WORDS, 0))
+    Segment.create(memory, 0, slots, 0, _WORDS, 0, boot(), secret())
+    engine = Engine(Segment(memory, boot()), -1)
+    engine.load(compiled(settings))
+    return engine
+
+
+def _subject(client: Client) -> Subject:
+    return Subject(
+        client.client_id.encode(),
+        None if client.username is None else client.username.encode(),
+        b"" if client.address is None else client.address.packed,
+        client.listener.encode(),
+        client.version,
+        client.clean_start,
+        client.bridge,
+    )
+
+
+# The answer
+
+
+def _tell_client(client: Client) -> dict[str, str]:
+    version = next(name for name, number in VERSIONS.items() if number == client.version)
+    told = {"client_id": client.client_id}
+    if client.username is not None:
+        told["username"] = client.username
+    return told | {
+        "address": UNIX if client.address is None else str(client.address),
+        "listener": client.listener,
+        "version": version,
+        "session": "new" if client.clean_start else "kept",
+        "bridge": str(client.bridge).lower(),
+    }
 
 
 def _met(
-    limit: Limit,
     settings: Settings,
-    question: Question,
+    limits: list[Limit],
+    client: Client,
+    message: Message,
     classes: list[ClientClass],
-    listener: str,
-    refused: set[int],
-) -> Met:
+    captures: Mapping[str, str],
+) -> Iterator[Met]:
+    problems = unenforced(settings.policy, settings.document)
+    refused = {problem.line for problem in problems if problem.key.startswith(("limit", "[[limit"))}
     names = {one.name for one in classes}
-    budgets = []
-    for word, numbers in (("rate", limit.rate), ("bandwidth", limit.bandwidth)):
-        budgets += [f"{word} {_rate(rate)}" for rate in choose(numbers, names, of_rates) or ()]
-    for word, number in (("concurrent", limit.concurrent), ("size", limit.size)):
-        if (chosen := choose(number, names, of_number)) is not None:
-            budgets.append(f"{word} {chosen}")
-    action = limit.on_excess.of(_VERSIONS[question.version], question.qos)
-    table = range(limit.line, _end_of(limit, settings.policy))
-    return Met(
-        limit.name,
-        f"{settings.document.file}:{limit.line}",
-        {str(key): _value(key, question, classes, listener) for key in limit.per},
-        budgets,
-        f"{action.name.lower()}: {_WIRE[action]}",
-        not any(line in table for line in refused),
-    )
+    for limit in limits:
+        action = limit.on_excess.of(client.version, message.qos)
+        table = range(limit.line, _end_of(limit, settings.policy))
+        yield Met(
+            limit.name,
+            f"{settings.document.file}:{limit.line}",
+            {str(key): _value(key, client, message, classes, captures) for key in limit.per},
+            dict(_budgets(limit, names)),
+            action.name.lower(),
+            _wire(action, limit, client.version, message.qos),
+            not any(line in table for line in refused),
+        )
 
 
 def _end_of(limit: Limit, policy: Policy) -> int:
@@ -203,77 +293,64 @@ def _end_of(limit: Limit, policy: Policy) -> int:
     return min((other.line for other in policy.limits if other.line > limit.line), default=1 << 31)
 
 
-def _rate(rate: Rate) -> str:
-    period = rate.period
-    unit = _UNITS.get(period, f"{float(period):g}s")
-    return f"{rate.amount}/{unit} burst {rate.burst}"
+def _budgets(limit: Limit, classes: set[str]) -> Iterator[tuple[str, list[str]]]:
+    for word, rates, write in (("rate", limit.rate, str), ("bandwidth", limit.bandwidth, size_text)):
+        if chosen := choose(rates, classes, of_rates):
+            yield word, [f"{write(one.amount)}/{_period(one)} burst {write(one.burst)}" for one in chosen]
+    for word, number, write in (("concurrent", limit.concurrent, str), ("size", limit.size, size_text)):
+        if (most := choose(number, classes, of_number)) is not None:
+            yield word, [write(most)]
 
 
-def _value(key: Key, question: Question, classes: list[ClientClass], listener: str) -> str:
+def _period(rate: Rate) -> str:
+    """As it is written behind the stroke: the largest unit that leaves a whole number of them."""
+    found = ((rate.period / seconds, unit) for unit, seconds in reversed(UNITS.items()))
+    number, unit = next(one for one in found if one[0].denominator == 1)
+    return unit if number == Fraction(1) else f"{number}{unit}"
+
+
+def _value(key: Key, client: Client, message: Message, classes: list[ClientClass], captures: Mapping[str, str]) -> str:
     match key.kind:
         case KeyKind.CLIENT:
-            return question.client_id or "(this connection)"
+            return client.client_id or "this connection, which has no client id"
         case KeyKind.USERNAME:
-            return "(none)" if question.username is None else question.username
+            return "all who have no user name" if client.username is None else client.username
         case KeyKind.IP:
-            return _network(key, question.address)
+            return _network(key, client.address)
         case KeyKind.LISTENER:
-            return listener
+            return client.listener
         case KeyKind.CLASS:
-            return classes[0].name if classes else "(none)"
+            return classes[0].name if classes else "all who are in no class"
         case KeyKind.TOPIC:
-            return "/".join(question.topic.split("/")[: key.levels or None])
+            return "/".join(message.topic.split("/")[: key.levels or None])
         case KeyKind.CAPTURE:
-            return _captured(key.capture, question, classes)
-    return ""
+            return captures[key.capture]
+    return "everybody together"
 
 
-def _network(key: Key, text: str) -> str:
-    if text == "unix":
-        return text
-    address = ipaddress.ip_address(text)
-    bits = key.v4 if address.version == 4 else key.v6
-    return str(ipaddress.ip_network(f"{address}/{bits}", strict=False))
+def _network(key: Key, address: IPv4Address | IPv6Address | None) -> str:
+    if address is None:
+        return "all who come by a Unix socket"
+    network = ip_network((address, key.v4 if address.version == 4 else key.v6), strict=False)
+    return str(address) if network.num_addresses == 1 else str(network)
 
 
-def _captured(name: str, question: Question, classes: list[ClientClass]) -> str:
-    for one in classes:
-        for conditions in (one.all_of, *one.any_of):
-            for patterns, text in (
-                (conditions.client_id, question.client_id),
-                (conditions.username, question.username),
-            ):
-                for pattern in patterns:
-                    found = None if text is None else _regex(pattern).fullmatch(text)
-                    if found is not None and name in found.groupdict():
-                        return found[name]
-    return "(none)"
-
-
-def _regex(pattern: str) -> re.Pattern[str]:
-    """A glob with captures as a regular expression; the engine has its own matcher (native/subject.c)."""
-    parts = re.split(r"(\*|\?|\{[a-z][a-z0-9_]*\})", pattern)
-    words = {"*": ".*?", "?": "."}
-    return re.compile(
-        "".join(
-            words.get(part) or (f"(?P<{part[1:-1]}>.+?)" if part.startswith("{") else re.escape(part)) for part in parts
-        ),
-        re.DOTALL,
-    )
-
-
-def _why_not(policy: Policy, engine: Engine, subject: Subject, limit: Limit, topic: bytes, question: Question) -> str:
-    """Why a limit does not meet a message: the first of its conditions that does not hold."""
-    if limit.qos and question.qos not in limit.qos:
-        return f"it is for QoS {' and '.join(map(str, limit.qos))}"
-    if limit.retain and not question.retain:
-        return "it is for retained messages"
-    names = {policy.classes[number].name for number in subject.classes}
-    if limit.classes and not names & set(limit.classes):
-        return f"the client is not in {' or '.join(limit.classes)}"
-    if shut := names & set(limit.not_classes):
-        return f"the client is in {', '.join(sorted(shut))}"
-    numbers = {other.name: number for number, other in enumerate(ordered(policy))}
-    if limit.topic and numbers[limit.name] not in engine.matching(subject, topic, question.qos, question.retain):
-        return "the topic or the client is another"
-    return "the client or the topic is another"
+def _wire(action: Action, limit: Limit, version: int, qos: int) -> str:
+    """What a client sees of an action; DESIGN's table, one cell of it."""
+    match action:
+        case Action.OBSERVE:
+            return "passes, and is counted"
+        case Action.DELAY:
+            then = limit.then.of(version, qos).name.lower()
+            return f"held back until the budget allows it; after {limit.max_delay:g} s: {then}"
+        case Action.DROP if qos:
+            return f"discarded, and acknowledged ({_ACKS[qos]}) as if it had arrived"
+        case Action.REJECT if qos:
+            return f"{_ACKS[qos]} 0x97 (quota exceeded), with the reason and retry-after-ms"
+        case Action.DROP | Action.REJECT:
+            return "discarded, and nothing is said: QoS 0 is never answered"
+        case Action.DISCONNECT if version == 5:
+            return "DISCONNECT 0x96 (message rate too high) with the reason, and the connection is closed"
+        case Action.BAN:
+            return "the connection is closed, and the client is kept out for a time"
+    return "the connection is closed without a word: MQTT 3 has none for it"

@@ -8,18 +8,21 @@ import json
 import os
 import signal
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from ..engine.errors import PolicyError
 from ..gateway.health import Log
 from ..gateway.policy_host import PolicyHost
-from ..gateway.state import StateDir
+from ..gateway.state import StateDir, StateDirError
 from ..gateway.supervisor import Supervisor
+from ..policy.cautions import warnings
 from ..policy.compile import TooMuch
 from ..policy.enforced import unenforced
-from ..policy.problems import SettingsError
+from ..policy.problems import SettingsError, printable
+from ..policy.schema import LogTable
 from ..policy.settings import Settings, load
 
 REPORT = "reload.json"
@@ -40,10 +43,13 @@ class Report:
     attempts: int
     """Reloads so far."""
     generation: int
+    """Policies that have been in force, with the present one."""
+    limits: int
+    """Of the policy in force."""
     problems: list[str]
-    """Why the last one changed nothing; empty when it did as it was told."""
+    """Why the last reload changed nothing; empty when it did as it was told."""
     notes: list[str]
-    """What the file changes besides that takes a restart."""
+    """What is doubtful in the policy, and what else the file changes that takes a restart."""
 
     @classmethod
     def read(cls, state_dir: Path) -> Self | None:
@@ -85,7 +91,8 @@ class Reloader:
                 if found := unenforced(settings.policy, settings.document):
                     raise SettingsError(found)
                 self._host.replace(settings.policy)
-                notes = [*_restart_needed(self._settings, settings)]
+                notes = [str(one) for one in warnings(settings.policy, settings.document, settings.gateway.max_packet)]
+                notes += _restart_needed(self._settings, settings)
                 await supervisor.reload()
         except SettingsError as error:
             problems = str(error).split("\n")
@@ -94,7 +101,7 @@ class Reloader:
         for problem in problems:
             self._log.error("reload changed nothing", reason=problem)
         for note in notes:
-            self._log.warning("not reloaded", reason=note)
+            self._log.warning(note)
         if problems:
             self.failures += 1
         else:
@@ -103,22 +110,23 @@ class Reloader:
 
     def _report(self, problems: list[str], notes: list[str]) -> None:
         config = None if self._config is None else str(self._config.absolute())
-        report = Report(os.getpid(), config, self._attempts, self._host.generation, problems, notes)
+        limits = len(self._host.policy.limits)
+        report = Report(os.getpid(), config, self._attempts, self._host.generation, limits, problems, notes)
         try:
             report.write(self._settings.gateway.state_dir)
         except OSError as error:
             self._log.error("state directory cannot be written", reason=str(error))
 
 
-def _restart_needed(old: Settings, new: Settings) -> list[str]:
-    changed = []
+def _restart_needed(old: Settings, new: Settings) -> Iterator[str]:
+    # What the command line has put over the file's own [log] is no change of the file.
+    old = replace(old, log=LogTable.model_validate(old.document.values.get("log", {})))
     for table in _FIXED:
         before, after = getattr(old, table), getattr(new, table)
         for key in type(before).model_fields:
             if getattr(before, key) != getattr(after, key):
-                place = new.place(f"{table}.{key}") or new.document.file
-                changed.append(f"{place}: {table}.{key} takes effect at the next start")
-    return changed
+                place = new.place(f"{table}.{key}") or printable(new.document.file)
+                yield f"{place}: {table}.{key}: takes effect at the next start; restart the gateway for it"
 
 
 class NotReloaded(Exception):
@@ -131,17 +139,27 @@ def request(settings: Settings, config: Path) -> Report:
     NotReloaded when there is none, when it was started with another file, or when it does not answer.
     """
     state_dir = settings.gateway.state_dir
-    owner = StateDir(state_dir).owner()
+    try:
+        owner = StateDir(state_dir).owner()
+    except StateDirError as error:
+        raise NotReloaded(f"{error.text}; run this as the gateway's user") from error
+    if owner is None:
+        raise NotReloaded(
+            f"no gateway runs with gateway.state_dir = {str(state_dir)!r}; start it with tidegate serve -c {config}, "
+            "or reload it with systemctl if systemd started it"
+        )
     report = Report.read(state_dir)
-    if owner is None or report is None or report.pid != owner.pid:
-        raise NotReloaded(f"no gateway runs with gateway.state_dir = {str(state_dir)!r}; start it: tidegate serve")
-    if report.config != str(config.absolute()):
+    if report is None or report.pid != owner.pid:
+        raise NotReloaded(f"the gateway (pid {owner.pid}) is still starting; try again when it serves")
+    if not _is_same(report.config, config):
         raise NotReloaded(
             f"the gateway was started with {report.config or 'no configuration'}, which is what it reads; "
             f"{f'tidegate reload -c {report.config}' if report.config else 'start it with -c FILE'}"
         )
     try:
         os.kill(owner.pid, signal.SIGHUP)
+    except ProcessLookupError as error:
+        raise NotReloaded(f"the gateway (pid {owner.pid}) has just ended; start it with tidegate serve") from error
     except OSError as error:
         raise NotReloaded(
             f"pid {owner.pid} cannot be told: {error.strerror}; run this as the gateway's user"
@@ -153,3 +171,11 @@ def request(settings: Settings, config: Path) -> Report:
             return answer
         time.sleep(_POLL)
     raise NotReloaded(f"pid {owner.pid} does not answer within {PATIENCE:g} s; look into its log")
+
+
+def _is_same(started_with: str | None, config: Path) -> bool:
+    """Whether both name one file now: in other words, or by a link."""
+    try:
+        return started_with is not None and os.path.samefile(started_with, config)
+    except OSError:
+        return False

@@ -44,6 +44,8 @@ from .reload import Reloader
 WORKER = (sys.executable, "-m", "tidegate.app.worker")
 """The command that starts a worker; the control socket's descriptor is its only argument."""
 MQTT_PORT = 1883
+SCALES_INTERVAL = 1.0
+"""Seconds between two writings of the limits' scale factors."""
 PROBE_SECONDS = 2.0
 """How long something on port 1883 has to show that it speaks MQTT, and the gateway that it serves."""
 
@@ -123,7 +125,7 @@ async def serve(settings: Settings, config: Path | None = None) -> None:
     configure(settings.log.format, settings.log.level, process="supervisor")
     log = structlog.get_logger()
     stop = _signals()
-    hangups = _hangups()
+    hangups = _hangups(stop)
     _raise_open_files()
     async with AsyncExitStack() as stack:
         plan = Plan(settings)
@@ -190,7 +192,7 @@ async def serve(settings: Settings, config: Path | None = None) -> None:
         admin = AdminServer(create_app(running, create_registry(running), ready, settings.admin.token), admin_socket)
         await admin.start()
         stack.push_async_callback(admin.stop)
-        for task in (_reload_on(hangups, reloader, supervisor), tell_transitions(host, log)):
+        for task in (_reload_on(hangups, reloader, supervisor), tell_transitions(host, log), _keep_scales(host)):
             stack.push_async_callback(_cancel, asyncio.create_task(task))
 
         log.info("serving", listen=[str(address) for address in listen], broker=str(plan.broker), admin=admin.url)
@@ -262,11 +264,27 @@ def _signals() -> asyncio.Future[str]:
     return stop
 
 
-def _hangups() -> asyncio.Queue[None]:
-    """An element for each SIGHUP."""
+def _hangups(stop: asyncio.Future[str]) -> asyncio.Queue[None]:
+    """An element for each SIGHUP that asks for a reload; one that says that the terminal is gone stops the gateway."""
     hangups: asyncio.Queue[None] = asyncio.Queue()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangups.put_nowait, None)
+    on_terminal = os.isatty(0)
+
+    def handle() -> None:
+        if on_terminal and not os.isatty(0):
+            if not stop.done():
+                stop.set_result("the terminal was closed")
+        else:
+            hangups.put_nowait(None)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, handle)
     return hangups
+
+
+async def _keep_scales(host: PolicyHost) -> None:
+    """Write for ever what nothing else may change: damage to shared memory must not last."""
+    while True:
+        host.restore_scales()
+        await asyncio.sleep(SCALES_INTERVAL)
 
 
 def _raise_open_files() -> None:

@@ -1,6 +1,7 @@
 """The commands. Exit codes: 0 success, 1 it could not be done, 2 the configuration or the command line is wrong."""
 
 import asyncio
+import shlex
 import sys
 from pathlib import Path
 
@@ -37,7 +38,11 @@ def main() -> None:
 @_CONFIG
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Overrides log.format.")
 def serve(config: Path | None, log_format: str | None) -> None:
-    """Run the gateway; without a configuration, in front of a Mosquitto of its own."""
+    """Run the gateway.
+
+    Without a configuration it protects the broker that has port 1883, or runs a Mosquitto of its own. SIGTERM and
+    Ctrl-C end it in order; SIGHUP reads the limits again.
+    """
     settings = _load(config)
     if log_format is not None:
         settings = settings.with_log_format(log_format)
@@ -62,7 +67,11 @@ def serve(config: Path | None, log_format: str | None) -> None:
     help="The configuration that the gateway was started with.",
 )
 def reload(config: Path) -> None:
-    """Have the running gateway read its limits again; a file that is wrong changes nothing."""
+    """Put changed limits in force.
+
+    The running gateway reads classes and limits again. No connection is dropped, and limits that stay keep their
+    budgets. A file that is wrong changes nothing.
+    """
     settings = _load(config)
     try:
         answer = request(settings, config)
@@ -73,26 +82,35 @@ def reload(config: Path) -> None:
         click.echo(line, err=True)
     if answer.problems:
         sys.exit(2)
-    click.echo(f"reloaded: generation {answer.generation}")
+    limits = f"{answer.limits} limit{'' if answer.limits == 1 else 's'}"
+    click.echo(f"reloaded: {limits} in force, generation {answer.generation} of the policy")
 
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path), default="tidegate.toml")
 def init(file: Path) -> None:
-    """Write a first configuration with limits to FILE, every line explained; an existing file stays as it is."""
+    """Write a first configuration.
+
+    It goes to FILE, tidegate.toml unless told; a file that is there stays as it is. Limits are in it, and every line is
+    explained.
+    """
     try:
         make(file)
     except NotMade as error:
         click.echo(f"tidegate init: {error}", err=True)
         sys.exit(1)
-    click.echo(f"wrote {file}; next: tidegate policy check {file}, then tidegate serve -c {file}")
+    name = shlex.quote(str(file))
+    click.echo(f"wrote {file}\nnext: tidegate policy check {name}\nthen: tidegate serve -c {name}")
 
 
 @main.command()
 @_CONFIG
 @click.option("--json", "as_object", is_flag=True, help="Print the findings as JSON.")
 def doctor(config: Path | None, as_object: bool) -> None:
-    """Examine this machine: versions, permissions, limits, what is missing and how to mend it."""
+    """Examine this machine.
+
+    Versions, permissions, limits, ports, the broker: what is missing, and how to mend it. Nothing is changed.
+    """
     findings = asyncio.run(examine(_load(config)))
     if as_object:
         click.echo(as_json(findings))

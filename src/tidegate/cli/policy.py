@@ -1,4 +1,7 @@
-"""`tidegate policy`: look at limits without running them. Exit codes: 0 good, 1 not done, 2 the file is wrong."""
+"""`tidegate policy`: look at limits without running them.
+
+Exit codes: 0 good, 1 not done, or not enforced by this version, 2 the file or the command line is wrong.
+"""
 
 import sys
 from pathlib import Path
@@ -6,64 +9,77 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from ..app import policy_check, policy_explain
+from ..app import policy_check, policy_explain, policy_match, policy_show
 from ..app.policy_compile import NotWritten, compile_to
 from ..policy.problems import SettingsError
 
 _FILE = click.argument("file", type=click.Path(path_type=Path))
 _JSON = click.option("--json", "as_object", is_flag=True, help="Print an object instead of text.")
+_VERSION = click.Choice(list(policy_match.VERSIONS))
 
 
 @click.group()
 def policy() -> None:
-    """Check, explain and compile the limits of a configuration."""
+    """Check, explain and compile limits."""
 
 
 @policy.command()
 @_FILE
 @_JSON
 def check(file: Path, as_object: bool) -> None:
-    """Read FILE as `serve` would, and tell all that is wrong or doubtful in it."""
+    """Tell all that is wrong or doubtful in FILE.
+
+    FILE is read as `serve` would; nothing is started. Exit code 1: it is right, but `serve` would refuse it, as it asks
+    for what this version does not enforce.
+    """
     result = policy_check.check(file)
     if as_object:
         click.echo(policy_check.check_json(result))
     else:
         policy_check.show_check(result, Console(), Console(stderr=True))
-    sys.exit(2 if result.problems else 0)
+    sys.exit(2 if result.problems else 1 if result.unenforced else 0)
 
 
 @policy.command()
 @_FILE
-@click.option("--client-id", default="", help="As in CONNECT.")
-@click.option("--username", help="As in CONNECT; without it the client sends none.")
-@click.option("--ip", "address", default="127.0.0.1", show_default=True, help="Its address; `unix` for a Unix socket.")
-@click.option("--listener", help="The address that it connects to, as in gateway.listen; else the first.")
-@click.option("--version", type=click.Choice(["3.1", "3.1.1", "5"]), default="5", show_default=True, help="Of MQTT.")
-@click.option("--bridge", is_flag=True, help="It is a bridge of Mosquitto's.")
-@click.option("--keep-session", is_flag=True, help="It connects without clean start.")
-@click.option("--topic", required=True, help="Of the message.")
-@click.option("--qos", type=click.IntRange(0, 2), default=0, show_default=True)
+@click.option("--topic", required=True, help="Topic of the message.")
+@click.option("--qos", type=click.IntRange(0, 2), default=0, show_default=True, help="QoS of the message.")
 @click.option("--retain", is_flag=True, help="The message is retained.")
-@click.option("--size", "payload", type=click.IntRange(0), default=64, show_default=True, help="Bytes of payload.")
+@click.option("--size", "payload", type=click.IntRange(0), default=64, show_default=True, help="Bytes of its payload.")
+@click.option("--client-id", default="", metavar="ID", help="Client identifier; without it the broker assigns one.")
+@click.option("--username", metavar="NAME", help="User name; without it the client sends none.")
+@click.option("--ip", "address", metavar="IP", help="Where the client connects from; 127.0.0.1, unless told.")
+@click.option("--listener", metavar="ADDRESS", help="Where it connects to; the first of gateway.listen, unless told.")
+@click.option("--version", type=_VERSION, default="5", show_default=True, help="Version of MQTT.")
+@click.option("--bridge", is_flag=True, help="The client says that it is a bridge.")
+@click.option("--keep-session", is_flag=True, help="The client connects without clean start.")
 @_JSON
 def explain(
     file: Path,
-    client_id: str,
-    username: str | None,
-    address: str,
-    listener: str | None,
-    version: str,
-    bridge: bool,
-    keep_session: bool,
     topic: str,
     qos: int,
     retain: bool,
     payload: int,
+    client_id: str,
+    username: str | None,
+    address: str | None,
+    listener: str | None,
+    version: str,
+    bridge: bool,
+    keep_session: bool,
     as_object: bool,
 ) -> None:
-    """Which limits of FILE a message meets: their keys and budgets, what happens on excess, and the line of each."""
+    r"""Tell which limits of FILE a message meets.
+
+    For each: what it is counted per, the budget of this client, what the client sees when it is used up, and the line
+    in FILE. For each other limit on publish: what keeps it from meeting the message.
+
+    \b
+        tidegate policy explain tidegate.toml --client-id sensor-1 \
+            --topic plant/1/temperature --qos 1
+    """
     question = policy_explain.Question(
-        client_id, username, address, listener, version, bridge, not keep_session, topic, qos, retain, payload
+        topic, client_id, username, address, listener, version, bridge, not keep_session, qos, retain, payload
     )
     try:
         answer = policy_explain.explain(file, question)
@@ -76,14 +92,24 @@ def explain(
     if as_object:
         click.echo(policy_explain.explain_json(answer))
     else:
-        policy_explain.show_explain(answer, Console())
+        policy_show.show(answer, Console())
 
 
 @policy.command(name="compile")
 @_FILE
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="OUT")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="OUT",
+    help="The file to write; one that is there is replaced at once, or stays as it is.",
+)
 def compile_(file: Path, output: Path) -> None:
-    """Write the limits of FILE to OUT in the flat form that the engine reads."""
+    """Write limits in the engine's form.
+
+    The limits of FILE are written to OUT in the flat form that the engine reads.
+    """
     try:
         size = compile_to(file, output)
     except SettingsError as error:

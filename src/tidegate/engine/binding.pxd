@@ -145,20 +145,22 @@ cdef extern from "native/engine.h":
     struct tg_quota:
         tg_cost limit
         tg_cost source
+    struct tg_plan:
+        tg_key key
+        tg_cost cost
+        const tg_quota *quota
+        uint64_t identity
+        uint32_t index
     struct tg_charge:
         const tg_table *table
+        const tg_plan *plan
         tg_slot *slot
         uint32_t slot_number
-        uint32_t index
-        uint64_t identity
+        bint commit
         uint64_t secret
         uint64_t source
         uint64_t vicinity
-        tg_quota quota
-        tg_key key
-        tg_cost cost
         uint64_t now
-        bint commit
     struct tg_charge_done:
         tg_word *where
         uint64_t *word
@@ -189,7 +191,7 @@ cdef extern from "native/engine.h":
                       tg_profile *profile, uint32_t *classes, uint32_t *class_count)
     void tg_decide(tg_engine *engine, const tg_subject *subject, const tg_profile *profile, const tg_who *who,
                    const tg_message *message, uint64_t now_ns, tg_verdict *verdict)
-    uint32_t tg_matching(tg_engine *engine, const tg_profile *profile, const tg_message *message, uint32_t *out)
+    uint32_t tg_matching(tg_engine *engine, const tg_subject *subject, const tg_profile *profile, const tg_message *message, uint32_t *out)
     void tg_sweep(tg_engine *engine, uint64_t now_ns)
     int tg_event_read(const tg_segment *segment, uint32_t row, uint64_t sequence, tg_event *out)
 
@@ -216,6 +218,7 @@ cdef class Engine:
     cdef readonly list names
     cdef readonly bint forced
     cdef dict profiles
+    cdef size_t profile_bytes
     cdef tg_verdict verdict
 
     cdef int _decide(

@@ -5,7 +5,7 @@ from typing import NamedTuple, TypeAlias
 from .format import Price
 
 RECORD_SIZES: dict[str, int]
-MOST_PROFILES: int
+MOST_PROFILE_BYTES: int
 TALLIES: tuple[str, ...]
 KINDS: dict[int, str]
 ACTIONS: tuple[str, ...]

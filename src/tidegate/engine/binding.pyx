@@ -17,8 +17,8 @@ RECORD_SIZES = {
 }
 """Bytes of each record as the C compiler lays it out."""
 
-MOST_PROFILES = 1024
-"""Profiles kept for connections to come; those in use live as long as their connections."""
+MOST_PROFILE_BYTES = 1 << 24
+"""Bytes of profiles kept for connections to come; those in use live as long as their connections."""
 TALLIES = ("passed", "observe", "delay", "drop", "reject", "disconnect", "ban", "crowded")
 """What is counted of each limit, in the order of the words."""
 KINDS = {1: "began", 2: "still", 3: "ended"}
@@ -299,6 +299,7 @@ cdef class Engine:
         self.generation = _loads
         self.count = self.c.policy.head.limits
         self.profiles = {}
+        self.profile_bytes = 0
         self.names = []
         for i in range(self.c.policy.head.limits):
             limit = &self.c.policy.limits[i]
@@ -368,9 +369,14 @@ cdef class Engine:
         profile = room[:used]
         PyMem_Free(room)
         # Clients of the same classes share one profile.
-        if len(self.profiles) >= MOST_PROFILES:
-            self.profiles = {}
-        subject.profile = self.profiles.setdefault(profile, profile)
+        shared = self.profiles.get(profile)
+        if shared is None:
+            if self.profile_bytes + used > MOST_PROFILE_BYTES:
+                self.profiles = {}
+                self.profile_bytes = 0
+            self.profile_bytes += used
+            self.profiles[profile] = shared = profile
+        subject.profile = shared
         subject.classes = tuple([classes[i] for i in range(count)])
         subject.generation = self.generation
         return 0
@@ -452,7 +458,7 @@ cdef class Engine:
         if out == NULL:
             raise MemoryError
         try:
-            count = tg_matching(&self.c, <const tg_profile *><const char *>subject.profile, &message, out)
+            count = tg_matching(&self.c, subject.subject, <const tg_profile *><const char *>subject.profile, &message, out)
             return [out[i] for i in range(count)]
         finally:
             PyMem_Free(out)
@@ -491,22 +497,24 @@ cdef class Meter:
 
     def hit(self, bytes key not None, uint64_t cost, uint64_t now_ns) -> int:
         """Charge `cost` to the key's budget: 0 when it passes, else the nanoseconds until it would."""
+        cdef tg_plan plan
         cdef tg_charge charge
         cdef tg_charge_done done
         cdef c_bool crowd = False
         cdef uint64_t wait = 0
         cdef uint64_t hash = tg_siphash(self.segment.c.secret, <const char *>key, <size_t>len(key))
         charge.table = &self.table
+        charge.plan = &plan
         charge.slot = &self.segment.c.slot[self.slot]
         charge.slot_number = self.slot
-        charge.index = 0
-        charge.identity = self.budget.identity
+        plan.index = 0
+        plan.identity = self.budget.identity
         charge.secret = self.segment.c.secret[1]
         charge.source = 0
         charge.vicinity = 0
-        charge.quota = self.quota
-        charge.key = tg_key_make(self.slot, hash ^ self.budget.identity)
-        charge.cost = tg_cost_of(&self.budget, cost, 65536)
+        plan.quota = &self.quota
+        plan.key = tg_key_make(self.slot, hash ^ self.budget.identity)
+        plan.cost = tg_cost_of(&self.budget, cost, 65536)
         charge.now = tg_ticks(now_ns)
         charge.commit = True
         if tg_charge_budget(&charge, &wait, &done, &crowd):

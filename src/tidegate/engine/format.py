@@ -78,7 +78,7 @@ class Price:
 
 
 _SLACK = 1024
-"""Ticks, 64 ns, by which a burst in bytes may be exceeded: each packet's cost is rounded up, their sum must still pass."""
+"""Ticks, 64 ns, by which a burst in bytes may be exceeded: packets' costs are rounded up, their sum must still pass."""
 
 
 def price(amount: int, period: Fraction, burst: int, largest: int | None = None) -> Price:

@@ -8,7 +8,7 @@ from ..engine.format import MAX_SLOTS
 from ..engine.memory import boot, create_anonymous, map_memory, secret
 from ..policy.compile import TooMuch, assign_slots, compile_policy
 from ..policy.counts import LimitCounts
-from ..policy.model import Action, Limit, Policy
+from ..policy.model import Action, Limit, Policy, Priority
 
 RECORDS = 512
 """Transitions kept for each worker, 256 bytes each: more than come between two looks at them."""
@@ -54,29 +54,32 @@ class PolicyHost:
         self._publish(policy, slots, compile_policy(policy, slots, self._largest_packet))
 
     def _place(self, policy: Policy) -> dict[str, int]:
-        """Slots for a new policy. A slot whose limit is gone is reused last: its counters end there."""
+        """Slots for a new policy. One whose limit is gone is reused last, as its counters end there."""
         slots = {limit.name: self._slots[limit.name] for limit in policy.limits if limit.name in self._slots}
-        fresh = iter(range(self._used, self.segment.slots))
-        free = (slot for slot in range(self._used) if slot not in set(slots.values()))
-        for limit in policy.limits:
-            if limit.name in slots:
-                continue
-            slot = next(fresh, None)
-            if slot is None:
-                slot = next(free, None)
-                if slot is None:
-                    raise TooMuch(f"more limits than the {self.segment.slots} that this start has room for; restart")
-                self.segment.forget(slot)
-            slots[limit.name] = slot
-        return slots
+        kept = set(slots.values())
+        places = [*range(self._used, self.segment.slots), *(slot for slot in range(self._used) if slot not in kept)]
+        names = [limit.name for limit in policy.limits if limit.name not in slots]
+        if len(names) > len(places):
+            raise TooMuch(f"more limits than the {self.segment.slots} that this start has room for; restart")
+        return slots | dict(zip(names, places, strict=False))
 
     def _publish(self, policy: Policy, slots: dict[str, int], blob: bytes) -> None:
-        self._trial.load(blob)
-        if not self.segment.publish(blob):
+        if len(blob) > self.segment.policy_room:
             raise TooMuch("the policy is much larger than the one at the start, for which memory was taken; restart")
+        self._trial.load(blob)
+        for name, slot in slots.items():
+            if slot < self._used and self._slots.get(name) != slot:
+                self.segment.forget(slot)
+        self.segment.publish(blob)
         self.policy = policy
         self._slots = slots
         self._used = max(self._used, 1 + max(slots.values(), default=-1))
+
+    def restore_scales(self) -> None:
+        """Set every limit's scale factors to what they should be: 1."""
+        for slot in self._slots.values():
+            for priority in Priority:
+                self.segment.set_scale(slot, priority, 1.0)
 
     # What was counted
 

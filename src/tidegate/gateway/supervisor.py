@@ -27,6 +27,8 @@ LIVED = 5.0
 START_TIMEOUT = 30.0
 """Seconds that a worker may take to accept clients: far above any machine's, so it only ends a hang."""
 
+RELOAD_TIMEOUT = 5.0
+"""Seconds that a worker may take to load a policy: far above any machine's."""
 DRAIN_GRACE = 2.0
 """Seconds beyond `drain_timeout` that a worker has to end."""
 
@@ -60,6 +62,8 @@ class _Process:
         ours.setblocking(False)
         self.control = ours
         self.orders = orders
+        self._said = 0
+        self._heard = asyncio.Event()
 
     async def ready(self) -> None:
         """Send the orders and wait until clients are accepted."""
@@ -78,11 +82,24 @@ class _Process:
         if self.control.fileno() >= 0:
             loop = asyncio.get_running_loop()
             with contextlib.suppress(OSError):
-                while await loop.sock_recv(self.control, 64):
-                    pass
+                while said := await loop.sock_recv(self.control, 64):
+                    self._said += said.count(b"\n")
+                    self._heard.set()
             self.control.close()
+        self._heard.set()  # nothing more will be
         while self.process.poll() is None:
             await asyncio.sleep(0.01)
+
+    async def reload(self) -> bool:
+        """Have it load the segment's policy: whether it has. `ended` must be waiting for it meanwhile."""
+        before = self._said
+        await self.tell(RELOAD)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RELOAD_TIMEOUT):
+                while self._said == before and self.control.fileno() >= 0:
+                    self._heard.clear()
+                    await self._heard.wait()
+        return self._said > before
 
     async def tell(self, order: bytes) -> None:
         with contextlib.suppress(OSError, ValueError):  # it is ending already, or has ended
@@ -140,8 +157,11 @@ class Supervisor:
         os.close(self._counters_fd)
 
     async def reload(self) -> None:
-        """Tell all workers that the segment holds a new policy; one that is being replaced starts with it."""
-        await asyncio.gather(*(process.tell(RELOAD) for process in self._processes.values()))
+        """Have all workers decide by the segment's new policy; one that is being replaced starts with it."""
+        processes = list(self._processes.values())
+        for process, done in zip(processes, await asyncio.gather(*(one.reload() for one in processes)), strict=True):
+            if not done and process.process.poll() is None:
+                self._log.error("worker does not load the new policy", worker=process.orders.row)
 
     def processes(self) -> Mapping[str, int]:
         """The living workers: name to process id."""

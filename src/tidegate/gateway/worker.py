@@ -33,6 +33,8 @@ DRAIN = b"drain\n"
 """What it is told there to end in order."""
 RELOAD = b"reload\n"
 """What it is told when the segment holds a new generation of the policy."""
+LOADED = b"loaded\n"
+"""What it says when it decides by the newest policy."""
 LAG_INTERVAL = 0.1
 """Seconds between two looks at how late the event loop is."""
 DRAIN_STEP = 0.05
@@ -193,11 +195,16 @@ async def serve(orders: Orders, control: socket.socket, log: Log) -> None:
     loop = asyncio.get_running_loop()
     worker = Worker(orders, log, loop)
     reader, writer = await asyncio.open_unix_connection(sock=control)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # timeout(1) and systemd signal all processes of a service: the supervisor alone decides when a worker ends.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # timeout(1) and systemd signal all processes of a service: the supervisor alone decides what they mean.
         loop.add_signal_handler(number, lambda: None)
     worker.reload()
-    supervisor = Supervision(reader, orders, worker.reload)
+
+    def reload() -> None:
+        worker.reload()
+        writer.write(LOADED)
+
+    supervisor = Supervision(reader, orders, reload)
     essential = {
         asyncio.ensure_future(task) for task in (supervisor.follow(), worker.watch_broker(), worker.measure_lag())
     }

@@ -197,7 +197,10 @@ class _Compiler:
         return self.out.extend("choice", rows)
 
     def price(self, rate: Rate, kind: str) -> Price:
-        return price(rate.amount, rate.period, rate.burst, self.largest_packet if kind == _BYTES else None)
+        try:
+            return price(rate.amount, rate.period, rate.burst, self.largest_packet if kind == _BYTES else None)
+        except ValueError as error:
+            raise TooMuch(str(error)) from error
 
     def numbers(self, numbers: ByClass[int]) -> Range:
         """The same for plain numbers."""
@@ -224,10 +227,13 @@ class _Compiler:
             tree = Tree(MAX_LEVELS)
             for number, limit in enumerate(self.limits):
                 if limit.on is event:
-                    for topic_filter in limit.topic:
-                        tree.add(topic_filter, number << 1)
-                    for topic_filter in limit.except_topic:
-                        tree.add(topic_filter, number << 1 | 1)
+                    try:
+                        for topic_filter in limit.topic:
+                            tree.add(topic_filter, number << 1)
+                        for topic_filter in limit.except_topic:
+                            tree.add(topic_filter, number << 1 | 1)
+                    except ValueError as error:
+                        raise TooMuch(str(error)) from error
             if not tree.empty:
                 self.out.roots[event] = tree.write(self.out)
 

@@ -53,9 +53,9 @@ most for `max_delay`, after which it gets `then`; `drop` discards it, and acknow
 refuses it and says why; `disconnect` ends the connection; `ban` keeps the client out for a time as well.
 
 MQTT 3 has no way to refuse a message. So where `reject` is written for `publish`, its clients get a `delay` instead
-(QoS 0 is discarded), or, as `then`, a `disconnect`; a `v3` case says otherwise: `{ v3 = "drop", default = "reject" }`. On `connect`, where
-there is nothing to end yet, `disconnect` is the same as `reject`. A message of QoS 1 or 2 on its way to a client is
-never dropped.
+(QoS 0 is discarded), or, as `then`, a `disconnect`; a `v3` case says otherwise:
+`{ v3 = "drop", default = "reject" }`. On `connect`, where there is nothing to end yet, `disconnect` is the same as
+`reject`. A message of QoS 1 or 2 on its way to a client is never dropped.
 
 A ban, or a `connect` limit that refuses, must count `per` `ip` too, unless `allow_lockout = true`: until the broker has
 accepted a client, its identifier and user name are only claims.

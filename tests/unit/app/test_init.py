@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tidegate.app.init import NotMade, make
-from tidegate.app.policy import check
+from tidegate.app.policy_check import check
 from tidegate.policy.settings import load
 
 

@@ -11,6 +11,8 @@ from tidegate.control.metrics import create_registry
 from tidegate.engine import counters
 from tidegate.mqtt.errors import Fault
 from tidegate.mqtt.reasons import PacketType
+from tidegate.policy.counts import LimitCounts
+from tidegate.policy.model import Action
 
 DOCS = Path(__file__).parents[3] / "docs" / "metrics.md"
 
@@ -99,6 +101,55 @@ def test_restarts_and_version(source: FakeSource) -> None:
     source.restarts = 4
     assert value(source, "tidegate_worker_restarts_total") == 4
     assert value(source, "tidegate_build_info", version=__version__) == 1
+
+
+def limited(name: str, *actions: Action) -> LimitCounts:
+    """Counts of a limit that can take these actions; each number is another one."""
+    return LimitCounts(
+        name, frozenset(actions), 100, {action: 10 + action for action in Action if action}, crowded=3, live=5, full=2
+    )
+
+
+def test_each_limit_has_its_counts(source: FakeSource) -> None:
+    source.counted = [limited("flood", Action.DROP, Action.REJECT), limited("retained", Action.OBSERVE)]
+    for limit in ("flood", "retained"):
+        assert value(source, "tidegate_passed_total", limit=limit) == 100
+        assert value(source, "tidegate_crowded_total", limit=limit) == 3
+        assert value(source, "tidegate_buckets", limit=limit, state="live") == 5
+        assert value(source, "tidegate_buckets", limit=limit, state="full") == 2
+    assert value(source, "tidegate_limited_total", limit="flood", action="drop") == 10 + Action.DROP
+    assert value(source, "tidegate_limited_total", limit="flood", action="reject") == 10 + Action.REJECT
+    assert value(source, "tidegate_limited_total", limit="retained", action="observe") == 10 + Action.OBSERVE
+
+
+def test_actions_that_a_limit_cannot_take_have_no_sample(source: FakeSource) -> None:
+    source.counted = [limited("flood", Action.DROP)]
+    samples = re.findall(
+        r"^tidegate_limited_total\{(.*)\}", generate_latest(create_registry(source)).decode(), re.MULTILINE
+    )
+    assert samples == ['action="drop",limit="flood"']
+
+
+def test_limits_that_come_and_go_are_read_at_each_scrape(source: FakeSource) -> None:
+    registry = create_registry(source)
+    assert registry.get_sample_value("tidegate_passed_total", {"limit": "flood"}) is None
+    source.counted = [limited("flood", Action.DROP)]
+    assert registry.get_sample_value("tidegate_passed_total", {"limit": "flood"}) == 100
+    source.counted = []
+    assert registry.get_sample_value("tidegate_passed_total", {"limit": "flood"}) is None
+
+
+def test_reloads_and_what_nobody_was_told(source: FakeSource) -> None:
+    source.policy_generation, source.failed_reloads, source.events_lost = 7, 2, 9
+    assert value(source, "tidegate_policy_generation") == 7
+    assert value(source, "tidegate_reloads_failed_total") == 2
+    assert value(source, "tidegate_events_lost_total") == 9
+
+
+def test_families_of_limits_are_there_without_limits(source: FakeSource) -> None:
+    assert {"tidegate_limited_total", "tidegate_passed_total", "tidegate_crowded_total", "tidegate_buckets"} <= set(
+        families(source)
+    )
 
 
 def lag_buckets(source: FakeSource, worker: str) -> list[float | None]:

@@ -69,7 +69,9 @@ periods = st.fractions(Fraction(1, 1000), 365 * DAY, max_denominator=10**6)
 
 @untimed
 @given(amounts, periods, st.integers(1, 10**6), st.integers(1, 10**6))
-def test_what_is_charged_is_never_less_than_the_exact_cost(amount: int, period: Fraction, burst: int, units: int) -> None:
+def test_what_is_charged_is_never_less_than_the_exact_cost(
+    amount: int, period: Fraction, burst: int, units: int
+) -> None:
     try:
         one = price(amount, period, burst)
     except ValueError:
@@ -108,7 +110,14 @@ def admitted(meter: Meter, cost: int, start: int, seconds: int, tries: int) -> i
 
 @pytest.mark.parametrize(
     ("amount", "period", "burst"),
-    [(1, DAY, 1), (3, Fraction(1), 2), (7, Fraction(3), 7), (1, Fraction(1, 3), 1), (997, Fraction(1), 1), (86399, DAY, 3)],
+    [
+        (1, DAY, 1),
+        (3, Fraction(1), 2),
+        (7, Fraction(3), 7),
+        (1, Fraction(1, 3), 1),
+        (997, Fraction(1), 1),
+        (86399, DAY, 3),
+    ],
 )
 def test_a_rate_is_exact_from_the_first_message_on(amount: int, period: Fraction, burst: int) -> None:
     meter = Meter(segment(), 1, 1, price(amount, period, burst))

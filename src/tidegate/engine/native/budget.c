@@ -28,42 +28,42 @@ struct tg_quota tg_quota_of(const struct tg_budget *budget, uint64_t words, uint
 
 static struct tg_key own_key(const struct tg_charge *c, uint32_t slot, uint64_t purpose, uint64_t whose)
 {
-    return tg_key_make(slot, tg_mix(tg_mix(c->identity, purpose ^ c->secret), whose));
+    return tg_key_make(slot, tg_mix(tg_mix(c->plan->identity, purpose ^ c->secret), whose));
 }
 
 static int charge_crowd(const struct tg_charge *c, uint64_t *wait, struct tg_charge_done *done)
 {
     struct tg_key key = own_key(c, c->slot_number, FOR_CROWD, c->vicinity);
     done->tag = key.tag;
-    int outcome = tg_charge(c->table, key, c->cost, c->now, c->commit, wait, &done->where);
+    int outcome = tg_charge(c->table, key, c->plan->cost, c->now, c->commit, wait, &done->where);
     if (outcome == TG_ABSENT) {
-        struct tg_cost more = c->quota.limit; /* crowds may use as many words again as keys may */
+        struct tg_cost more = c->plan->quota->limit; /* crowds may use as many words again as keys may */
         uint64_t unused;
         more.burst *= 2;
-        if (tg_charge_word(&c->slot->quota[c->index], more, c->now, c->commit, &unused) == TG_CHARGED)
-            outcome = tg_charge_new(c->table, key, c->cost, c->now, c->commit, wait, &done->where);
+        if (tg_charge_word(&c->slot->quota[c->plan->index], more, c->now, c->commit, &unused) == TG_CHARGED)
+            outcome = tg_charge_new(c->table, key, c->plan->cost, c->now, c->commit, wait, &done->where);
     }
     if (outcome != TG_ABSENT && outcome != TG_FULL) return outcome;
-    done->word = &c->slot->crowd[c->index];
-    return tg_charge_word(done->word, c->cost, c->now, c->commit, wait);
+    done->word = &c->slot->crowd[c->plan->index];
+    return tg_charge_word(done->word, c->plan->cost, c->now, c->commit, wait);
 }
 
 bool tg_charge_budget(const struct tg_charge *c, uint64_t *wait, struct tg_charge_done *done, bool *crowd)
 {
-    *done = (struct tg_charge_done){NULL, NULL, c->key.tag, c->cost.ticks};
-    int outcome = tg_charge(c->table, c->key, c->cost, c->now, c->commit, wait, &done->where);
+    *done = (struct tg_charge_done){NULL, NULL, c->plan->key.tag, c->plan->cost.ticks};
+    int outcome = tg_charge(c->table, c->plan->key, c->plan->cost, c->now, c->commit, wait, &done->where);
     if (outcome != TG_ABSENT) return outcome == TG_CHARGED;
-    uint64_t *quota = &c->slot->quota[c->index], unused;
-    if (tg_charge_word(quota, c->quota.limit, c->now, c->commit, &unused) == TG_CHARGED) {
+    uint64_t *quota = &c->slot->quota[c->plan->index], unused;
+    if (tg_charge_word(quota, c->plan->quota->limit, c->now, c->commit, &unused) == TG_CHARGED) {
         struct tg_key source = own_key(c, TG_OWN_SLOT, FOR_SOURCE, c->source);
         struct tg_word *where;
-        outcome = tg_charge_new(c->table, source, c->quota.source, c->now, c->commit, &unused, &where);
+        outcome = tg_charge_new(c->table, source, c->plan->quota->source, c->now, c->commit, &unused, &where);
         if (outcome == TG_CHARGED)
-            outcome = tg_charge_new(c->table, c->key, c->cost, c->now, c->commit, wait, &done->where);
+            outcome = tg_charge_new(c->table, c->plan->key, c->plan->cost, c->now, c->commit, wait, &done->where);
         else
             outcome = TG_FULL;
         if (outcome != TG_FULL) return outcome == TG_CHARGED;
-        if (c->commit) __atomic_fetch_sub(quota, c->quota.limit.ticks, __ATOMIC_SEQ_CST); /* no bucket was made */
+        if (c->commit) __atomic_fetch_sub(quota, c->plan->quota->limit.ticks, __ATOMIC_SEQ_CST); /* no bucket was made */
     }
     *crowd = true;
     return charge_crowd(c, wait, done) == TG_CHARGED;

@@ -11,14 +11,11 @@
 #include "gcra.h"
 #include "hash.h"
 
-struct levels { const char *at[TG_MAX_LEVELS]; uint32_t size[TG_MAX_LEVELS]; uint64_t hash[TG_MAX_LEVELS]; uint32_t count; };
-
 struct walk {
     struct tg_engine *engine;
     const struct tg_profile *profile;
     const struct tg_message *message;
     const uint32_t *entry_of;
-    struct levels levels;
     bool dollar;                /* wildcards of the first level do not match (4.7.2) */
     uint32_t matched;
 };
@@ -32,7 +29,7 @@ static const struct tg_entry *entries_of(const struct tg_policy *policy, const s
 }
 
 /* Splits as far as the tree goes; a topic with more levels has one more than the tree. */
-static void split(struct levels *levels, const char *topic, size_t size, uint32_t depth)
+static void split(struct tg_levels *levels, const char *topic, size_t size, uint32_t depth)
 {
     const char *end = topic + size;
     levels->count = 0;
@@ -41,18 +38,18 @@ static void split(struct levels *levels, const char *topic, size_t size, uint32_
             levels->count++;
             return;
         }
-        const char *slash = memchr(topic, '/', (size_t)(end - topic));
-        const char *stop = slash == NULL ? end : slash;
+        const char *stop = topic;
+        while (stop < end && *stop != '/') stop++; /* levels are short: a call of memchr costs more */
         uint32_t i = levels->count++;
         levels->at[i] = topic;
         levels->size[i] = (uint32_t)(stop - topic);
         levels->hash[i] = tg_quick(topic, (size_t)(stop - topic));
-        if (slash == NULL) return;
-        topic = slash + 1;
+        if (stop == end) return;
+        topic = stop + 1;
     }
 }
 
-static uint32_t child_of(const struct tg_policy *policy, uint32_t node, const struct levels *levels, uint32_t level)
+static uint32_t child_of(const struct tg_policy *policy, uint32_t node, const struct tg_levels *levels, uint32_t level)
 {
     uint32_t at = (uint32_t)tg_mix(levels->hash[level], node) & policy->edge_mask;
     for (uint32_t i; (i = policy->edge_table[at]) != 0; at = (at + 1) & policy->edge_mask) {
@@ -72,7 +69,7 @@ static bool wants(const struct tg_limit *limit, const struct tg_message *message
 static void name_limit(struct walk *walk, uint32_t limit, uint32_t entry)
 {
     if (wants(&walk->engine->policy.limits[limit], walk->message))
-        walk->engine->matches[walk->matched++] = (struct tg_match){limit, entry, 0};
+        walk->engine->matches[walk->matched++] = (struct tg_match){limit, entry};
 }
 
 static void collect(struct walk *walk, struct tg_range range)
@@ -95,13 +92,13 @@ static void descend(struct walk *walk, uint32_t at, uint32_t level)
     const struct tg_node *node = &policy->nodes[at];
     bool hidden = level == 0 && walk->dollar;
     if (!hidden) collect(walk, node->below);
-    if (level == walk->levels.count) {
+    if (level == walk->engine->levels.count) {
         collect(walk, node->here);
         return;
     }
     if (level == policy->depth) return;
     if (node->plus != TG_NONE && !hidden) descend(walk, node->plus, level + 1);
-    uint32_t child = child_of(policy, at, &walk->levels, level);
+    uint32_t child = child_of(policy, at, &walk->engine->levels, level);
     if (child != TG_NONE) descend(walk, child, level + 1);
 }
 
@@ -114,8 +111,27 @@ static void next_epoch(struct tg_engine *engine)
     engine->epoch = 1;
 }
 
-/* The limits that match, in the policy's order, to engine->matches. */
-static uint32_t match(struct tg_engine *engine, const struct tg_profile *profile, const struct tg_message *message)
+static uint64_t hash_topic(struct tg_engine *engine, const struct tg_message *message, uint32_t levels)
+{
+    uint32_t wanted = levels;
+    if (wanted < TG_CACHED_LEVELS && engine->topic_known >> wanted & 1) return engine->topic_hash[wanted];
+    size_t size = message->topic_size;
+    if (levels > 0) {
+        for (size_t i = 0; i < message->topic_size; i++) {
+            if (message->topic[i] != '/' || --levels > 0) continue;
+            size = i;
+            break;
+        }
+    }
+    uint64_t hash = tg_siphash(engine->segment.secret, message->topic, size);
+    if (wanted < TG_CACHED_LEVELS) {
+        engine->topic_hash[wanted] = hash;
+        engine->topic_known |= 1u << wanted;
+    }
+    return hash;
+}
+
+static uint32_t search(struct tg_engine *engine, const struct tg_profile *profile, const struct tg_message *message)
 {
     const struct tg_policy *policy = &engine->policy;
     struct walk walk = {.engine = engine, .profile = profile, .message = message, .entry_of = entry_index(profile)};
@@ -127,7 +143,7 @@ static uint32_t match(struct tg_engine *engine, const struct tg_profile *profile
     if (root == TG_NONE || message->topic_size == 0) return walk.matched;
     next_epoch(engine);
     walk.dollar = message->topic[0] == '$';
-    split(&walk.levels, message->topic, message->topic_size, policy->depth);
+    split(&engine->levels, message->topic, message->topic_size, policy->depth);
     descend(&walk, root, 0);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < walk.matched; i++) {
@@ -140,29 +156,39 @@ static uint32_t match(struct tg_engine *engine, const struct tg_profile *profile
     return kept;
 }
 
-uint32_t tg_matching(struct tg_engine *engine, const struct tg_profile *profile, const struct tg_message *message,
-                     uint32_t *out)
+/* The limits that match, in the policy's order, to engine->matches. Clients publish to the same topics again and again: what
+ * met a topic lately is remembered, which costs a quarter of the search. */
+static uint32_t match(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_profile *profile,
+                      const struct tg_message *message)
 {
-    uint32_t count = match(engine, profile, message);
+    engine->topic_known = 0;
+    if (engine->policy.head->roots[message->event] == TG_NONE) return search(engine, profile, message);
+    uint64_t what = (uint64_t)message->event << 3 | (uint64_t)message->qos << 1 | (message->retain != 0);
+    uint64_t key = tg_mix(tg_mix(hash_topic(engine, message, 0), subject->profile), what);
+    struct tg_seen *seen = &engine->seen[key & (TG_SEEN - 1)];
+    if (seen->key == key) {
+        for (uint32_t i = 0; i < seen->count; i++) engine->matches[i] = seen->matches[i];
+        return seen->count;
+    }
+    uint32_t count = search(engine, profile, message);
+    if (count <= TG_SEEN_MATCHES) {
+        seen->key = key;
+        seen->count = count;
+        for (uint32_t i = 0; i < count; i++) seen->matches[i] = engine->matches[i];
+    }
+    return count;
+}
+
+uint32_t tg_matching(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_profile *profile,
+                     const struct tg_message *message, uint32_t *out)
+{
+    uint32_t count = match(engine, subject, profile, message);
     for (uint32_t i = 0; i < count; i++) out[i] = engine->matches[i].limit;
     return count;
 }
 
-static uint64_t hash_topic(const uint64_t secret[2], const struct tg_message *message, uint32_t levels)
-{
-    size_t size = message->topic_size;
-    if (levels > 0) {
-        for (size_t i = 0; i < message->topic_size; i++) {
-            if (message->topic[i] != '/' || --levels > 0) continue;
-            size = i;
-            break;
-        }
-    }
-    return tg_siphash(secret, message->topic, size);
-}
-
 /* The hash of one limit's key for this message. */
-static uint64_t key_hash(const struct tg_engine *engine, const struct tg_limit *limit, const struct tg_subject *subject,
+static uint64_t key_hash(struct tg_engine *engine, const struct tg_limit *limit, const struct tg_subject *subject,
                          const struct tg_message *message)
 {
     const struct tg_policy *policy = &engine->policy;
@@ -170,25 +196,34 @@ static uint64_t key_hash(const struct tg_engine *engine, const struct tg_limit *
     for (uint32_t i = 0; i < limit->per.count; i++) {
         uint32_t number = policy->numbers[limit->per.first + i];
         const struct tg_component *component = &policy->components[number];
-        uint64_t part = component->kind == TG_TOPIC ? hash_topic(engine->segment.secret, message, component->a)
+        uint64_t part = component->kind == TG_TOPIC ? hash_topic(engine, message, component->a)
                                                     : subject->components[number];
         hash = tg_mix(hash, part);
     }
     return hash;
 }
 
-static struct tg_range budgets_of(const struct tg_entry *entry, uint32_t number, uint32_t *index)
+/* Writes down what a limit will charge, one `tg_plan` for each of its budgets, and fetches their words. */
+static struct tg_plan *plan_limit(const struct tg_engine *engine, const struct tg_limit *limit, struct tg_range range,
+                                  uint32_t index, uint64_t hash, uint64_t units, uint32_t scale, struct tg_plan *plan)
 {
-    /* The index of a budget's word in the slot: rates in the first half, bandwidths in the second. */
-    bool rate = number < entry->rate.count;
-    *index = rate ? number : TG_MAX_BUDGETS / 2 + number - entry->rate.count;
-    return (struct tg_range){rate ? entry->rate.first + number : entry->bandwidth.first + number - entry->rate.count, 1};
+    const struct tg_budget *budget = &engine->policy.budgets[range.first];
+    const struct tg_quota *quota = &engine->policy.quotas[range.first];
+    for (uint32_t i = 0; i < range.count; i++, budget++, quota++, plan++) {
+        plan->key = tg_key_make(limit->slot, tg_mix(hash, budget->identity));
+        tg_prefetch(&engine->table, plan->key);
+        plan->cost = tg_cost_of(budget, units, scale);
+        plan->quota = quota;
+        plan->identity = budget->identity;
+        plan->index = index + i;
+    }
+    return plan;
 }
 
 static void tally(const struct tg_engine *engine, uint32_t slot, uint32_t what)
 {
-    if (engine->row >= engine->segment.rows) return; /* a process that only asks */
-    uint64_t *word = engine->segment.tallies + ((size_t)engine->row * engine->segment.slots + slot) * TG_TALLIES + what;
+    if (engine->tallies == NULL) return;
+    uint64_t *word = engine->tallies + (size_t)slot * TG_TALLIES + what;
     __atomic_store_n(word, __atomic_load_n(word, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
 }
 
@@ -205,48 +240,43 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
 {
     const struct tg_policy *policy = &engine->policy;
     const struct tg_entry *entries = entries_of(policy, profile);
-    uint32_t matched = match(engine, profile, message);
+    uint32_t matched = match(engine, subject, profile, message);
     *verdict = (struct tg_verdict){.action = TG_PASS, .limit = TG_NONE, .matched = matched};
     if (subject->exempt) {
         for (uint32_t m = 0; m < matched; m++) tally(engine, policy->limits[engine->matches[m].limit].slot, TG_TALLY_PASSED);
         return;
     }
-    uint32_t keys = 0;
+    struct tg_plan *plan = engine->plans;
     for (uint32_t m = 0; m < matched; m++) {
         const struct tg_entry *entry = &entries[engine->matches[m].entry];
         const struct tg_limit *limit = &policy->limits[entry->limit];
-        uint32_t count = entry->rate.count + entry->bandwidth.count, unused;
-        uint64_t hash = engine->matches[m].hash = key_hash(engine, limit, subject, message);
-        for (uint32_t b = 0; b < count; b++) {
-            const struct tg_budget *budget = &policy->budgets[budgets_of(entry, b, &unused).first];
-            engine->keys[keys] = tg_key_make(limit->slot, tg_mix(hash, budget->identity));
-            tg_prefetch(&engine->table, engine->keys[keys++]);
-        }
+        uint32_t scale = __atomic_load_n(&engine->segment.slot[limit->slot].scale[subject->priority], __ATOMIC_RELAXED);
+        uint64_t hash = engine->hashes[m] = key_hash(engine, limit, subject, message);
+        plan = plan_limit(engine, limit, entry->rate, 0, hash, 1, scale, plan);
+        if (entry->bandwidth.count != 0)
+            plan = plan_limit(engine, limit, entry->bandwidth, TG_MAX_BUDGETS / 2, hash, message->packet, scale, plan);
     }
-    uint64_t now = tg_ticks(now_ns);
-    uint32_t charged = 0, key = 0, decider_slot = 0;
+    struct tg_charge c = {
+        .table = &engine->table, .secret = engine->segment.secret[1], .source = subject->source,
+        .vicinity = subject->vicinity, .now = tg_ticks(now_ns),
+    };
+    plan = engine->plans;
+    uint32_t charged = 0, decider_slot = 0;
     uint64_t decider_key = 0;
     bool refused = false;
     for (uint32_t m = 0; m < matched; m++) {
         struct tg_match *found = &engine->matches[m];
         const struct tg_entry *entry = &entries[found->entry];
         const struct tg_limit *limit = &policy->limits[entry->limit];
-        struct tg_slot *slot = &engine->segment.slot[limit->slot];
-        uint32_t scale = __atomic_load_n(&slot->scale[subject->priority], __ATOMIC_RELAXED);
         uint32_t count = entry->rate.count + entry->bandwidth.count, mine = charged;
         uint64_t wait = 0;
         bool by_size = message->payload > entry->size, over = by_size, crowd = false;
-        for (uint32_t b = 0; b < count; b++) {
-            uint32_t index, number = budgets_of(entry, b, &index).first;
-            const struct tg_budget *budget = &policy->budgets[number];
-            const struct tg_charge c = {
-                .table = &engine->table, .slot = slot, .slot_number = limit->slot, .index = index,
-                .identity = budget->identity, .secret = engine->segment.secret[1], .source = subject->source,
-                .vicinity = subject->vicinity, .quota = policy->quotas[number], .key = engine->keys[key++],
-                .cost = tg_cost_of(budget, budget->of_bytes ? message->packet : 1, scale),
-                .now = now, .commit = !refused && !over,
-            };
+        c.slot = &engine->segment.slot[limit->slot];
+        c.slot_number = limit->slot;
+        for (uint32_t b = 0; b < count; b++, plan++) {
             uint64_t longer;
+            c.plan = plan;
+            c.commit = !refused && !over;
             if (!tg_charge_budget(&c, &longer, &engine->done[charged], &crowd)) {
                 over = true;
                 if (longer > wait) wait = longer;
@@ -255,19 +285,18 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
             }
         }
         if (crowd) tally(engine, limit->slot, TG_TALLY_CROWDED);
+        if (!over) continue;
         /* Who is told of: the key, or all that count together. */
-        uint64_t whose = tg_mix(crowd ? subject->vicinity : found->hash, limit->identity);
-        uint32_t action = over ? limit->actions[subject->version == 5][message->qos] : TG_PASS;
+        uint64_t whose = tg_mix(crowd ? subject->vicinity : engine->hashes[m], limit->identity);
+        uint32_t action = limit->actions[subject->version == 5][message->qos];
         uint32_t most = crowd_most[limit->event][subject->version == 5];
         if (crowd && action > most) action = most;
-        if (over) {
-            tg_take_back(engine->done, mine, charged);
-            charged = mine;
-            found->entry = TG_NONE; /* it did not pass this one */
-        }
+        tg_take_back(engine->done, mine, charged);
+        charged = mine;
+        found->entry = TG_NONE; /* it did not pass this one */
         if (action == TG_OBSERVE) {
             tally(engine, limit->slot, TG_OBSERVE);
-            if (who != NULL && engine->row < engine->segment.rows)
+            if (who != NULL && engine->tallies != NULL)
                 tg_note(engine, who, message, limit->slot, whose, TG_OBSERVE, crowd, now_ns);
         } else if (action != TG_PASS && message->force) {
             verdict->forced = true;
@@ -290,7 +319,7 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
     }
     if (refused) {
         tally(engine, decider_slot, verdict->action);
-        if (who != NULL && engine->row < engine->segment.rows)
+        if (who != NULL && engine->tallies != NULL)
             tg_note(engine, who, message, decider_slot, decider_key, (uint8_t)verdict->action, verdict->crowd, now_ns);
         return;
     }
@@ -303,9 +332,11 @@ bool tg_engine_init(struct tg_engine *engine, const struct tg_segment *segment, 
     memset(engine, 0, sizeof *engine);
     engine->segment = *segment;
     engine->row = row;
+    if (row < segment->rows) engine->tallies = segment->tallies + (size_t)row * segment->slots * TG_TALLIES;
     engine->table = (struct tg_table){segment->table, segment->words - 1, (uint64_t)1 << 61, nonce};
     engine->episodes = calloc(TG_EPISODES, sizeof *engine->episodes);
-    return engine->episodes != NULL;
+    engine->seen = calloc(TG_SEEN, sizeof *engine->seen);
+    return engine->episodes != NULL && engine->seen != NULL;
 }
 
 bool tg_engine_load(struct tg_engine *engine, const void *blob, size_t bytes, char error[TG_ERROR])
@@ -316,13 +347,16 @@ bool tg_engine_load(struct tg_engine *engine, const void *blob, size_t bytes, ch
     uint32_t *stamps = calloc(limits, sizeof *stamps), *excepted = calloc(limits, sizeof *excepted);
     struct tg_match *matches = calloc(limits, sizeof *matches);
     struct tg_charge_done *done = calloc(budgets, sizeof *done);
-    struct tg_key *keys = calloc(budgets, sizeof *keys);
-    if (stamps == NULL || excepted == NULL || matches == NULL || done == NULL || keys == NULL) {
+    struct tg_plan *plans = calloc(budgets, sizeof *plans);
+    uint64_t *hashes = calloc(limits, sizeof *hashes);
+    if (stamps == NULL || excepted == NULL || matches == NULL || done == NULL || plans == NULL
+        || hashes == NULL) {
         free(stamps);
         free(excepted);
         free(matches);
         free(done);
-        free(keys);
+        free(plans);
+        free(hashes);
         tg_policy_free(&policy);
         strncpy(error, "no memory to load a policy", TG_ERROR);
         return false;
@@ -331,15 +365,18 @@ bool tg_engine_load(struct tg_engine *engine, const void *blob, size_t bytes, ch
     free(engine->excepted);
     free(engine->matches);
     free(engine->done);
-    free(engine->keys);
+    free(engine->plans);
+    free(engine->hashes);
     tg_policy_free(&engine->policy);
     engine->policy = policy;
     engine->stamps = stamps;
     engine->excepted = excepted;
     engine->matches = matches;
     engine->done = done;
-    engine->keys = keys;
+    engine->plans = plans;
+    engine->hashes = hashes;
     engine->epoch = 0;
+    memset(engine->seen, 0, TG_SEEN * sizeof *engine->seen);
     /* Scaled down to TG_LEAST_SCALE, a charge takes its budget further than the policy foresees; damage lies years ahead. */
     uint64_t horizon = policy.head->horizon;
     engine->table.horizon = horizon > (uint64_t)1 << 53 ? (uint64_t)1 << 61 : horizon << 8;
@@ -352,8 +389,10 @@ void tg_engine_free(struct tg_engine *engine)
     free(engine->excepted);
     free(engine->matches);
     free(engine->done);
-    free(engine->keys);
+    free(engine->plans);
+    free(engine->hashes);
     free(engine->episodes);
+    free(engine->seen);
     tg_policy_free(&engine->policy);
     memset(engine, 0, sizeof *engine);
 }

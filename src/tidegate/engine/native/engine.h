@@ -179,16 +179,22 @@ void tg_undo(struct tg_word *where, uint64_t tag, uint64_t ticks);
 int tg_charge_word(uint64_t *word, struct tg_cost cost, uint64_t now, bool commit, uint64_t *wait);
 struct tg_quota { struct tg_cost limit, source; }; /* what making one bucket costs */
 
-struct tg_charge {              /* one charge to one budget of a limit */
-    const struct tg_table *table;
-    struct tg_slot *slot;
-    uint32_t slot_number, index; /* index: of the budget's words in its slot */
-    uint64_t identity, secret, source, vicinity;
-    struct tg_quota quota;
+struct tg_plan {                /* what is to be charged to one budget */
     struct tg_key key;
     struct tg_cost cost;
-    uint64_t now;
+    const struct tg_quota *quota;
+    uint64_t identity;          /* of the budget */
+    uint32_t index;             /* of the budget's words in its slot: rates in the first half, bandwidths behind */
+};
+
+struct tg_charge {              /* one charge to one budget of a limit, for a client */
+    const struct tg_table *table;
+    const struct tg_plan *plan;
+    struct tg_slot *slot;
+    uint32_t slot_number;
     bool commit;                /* false: only ask */
+    uint64_t secret, source, vicinity;
+    uint64_t now;
 };
 struct tg_charge_done { struct tg_word *where; uint64_t *word; uint64_t tag, ticks; };
 
@@ -241,6 +247,7 @@ struct tg_who {                 /* what is known of a client once the broker has
 
 struct tg_subject {             /* tg_subject_bytes(policy) in all */
     uint64_t source, vicinity;  /* of its address: by itself, and with its neighbours */
+    uint64_t profile;           /* hash of the profile */
     uint8_t priority, exempt, family, version;
     uint32_t pad;
     uint64_t components[];      /* hashes, by component of the policy */
@@ -283,10 +290,30 @@ struct tg_verdict {
     uint64_t wait;              /* ns until all that refused would pass */
 };
 
-struct tg_episode { uint64_t key, last, told; uint32_t slot, count; uint8_t action, crowd; };
+struct tg_episode {             /* a key that is over a limit; `event` is what will be told next of it */
+    struct tg_event event;
+    uint64_t last, told;
+};
 #define TG_EPISODES 4096u
+#define TG_CACHED_LEVELS 8u
 
-struct tg_match { uint32_t limit, entry; uint64_t hash; };
+struct tg_match { uint32_t limit, entry; };
+
+#define TG_SEEN 1024u            /* topics remembered: what a gateway's clients publish to again and again */
+#define TG_SEEN_MATCHES 15u
+
+struct tg_seen {                /* what met a topic lately; found by a hash that nobody outside can aim at */
+    uint64_t key;
+    uint32_t count, pad;
+    struct tg_match matches[TG_SEEN_MATCHES];
+};
+
+struct tg_levels {              /* a topic cut at its slashes, as far as the tree goes; then one more for all the rest */
+    uint32_t count;
+    uint32_t size[TG_MAX_LEVELS];
+    const char *at[TG_MAX_LEVELS];
+    uint64_t hash[TG_MAX_LEVELS];
+};
 
 struct tg_engine {
     struct tg_segment segment;
@@ -298,9 +325,16 @@ struct tg_engine {
     uint32_t *excepted;
     struct tg_match *matches;
     struct tg_charge_done *done; /* charges of the present message, at most matches * TG_MAX_BUDGETS */
-    struct tg_key *keys;
+    uint64_t *hashes;           /* by match: of the key */
+    struct tg_plan *plans;      /* of all matches, one after the other */
     struct tg_episode *episodes;
     uint32_t sweep;
+    uint64_t *tallies;          /* of this process's row; NULL for one that only asks */
+    struct tg_levels levels;    /* of the present topic */
+    struct tg_seen *seen;
+    /* Hashes of the present topic by its first levels, [0] of all of it: several limits count by the same. */
+    uint64_t topic_hash[TG_CACHED_LEVELS];
+    uint32_t topic_known;       /* a bit for each that has been computed */
 };
 
 bool tg_engine_init(struct tg_engine *engine, const struct tg_segment *segment, uint32_t row, uint16_t nonce);
@@ -309,8 +343,8 @@ void tg_engine_free(struct tg_engine *engine);
 void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_profile *profile,
                const struct tg_who *who, const struct tg_message *message, uint64_t now_ns, struct tg_verdict *verdict);
 /* Limits that match, without deciding: their indices to `out` (room for all limits), the number returned. */
-uint32_t tg_matching(struct tg_engine *engine, const struct tg_profile *profile, const struct tg_message *message,
-                     uint32_t *out);
+uint32_t tg_matching(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_profile *profile,
+                     const struct tg_message *message, uint32_t *out);
 
 void tg_note(struct tg_engine *engine, const struct tg_who *who, const struct tg_message *message, uint32_t slot,
              uint64_t key, uint8_t action, bool crowd, uint64_t now_ns);

@@ -19,44 +19,45 @@ static void copy_text(char *to, uint8_t *size, size_t room, const char *from, si
     *size = (uint8_t)n;
 }
 
-static void record(struct tg_engine *engine, struct tg_event *event)
+static void record(struct tg_engine *engine, const struct tg_event *event)
 {
     struct tg_segment *segment = &engine->segment;
     if (segment->records == 0) return;
     struct tg_row_head *head = &segment->row_heads[engine->row];
     uint64_t sequence = __atomic_load_n(&head->written, __ATOMIC_RELAXED) + 1;
     struct tg_event *to = &segment->events[(size_t)engine->row * segment->records + (sequence & (segment->records - 1))];
-    event->sequence = 0;
     __atomic_store_n(&to->sequence, 0, __ATOMIC_SEQ_CST);
-    memcpy((uint8_t *)to + 8, (uint8_t *)event + 8, sizeof *event - 8);
+    memcpy((uint8_t *)to + 8, (const uint8_t *)event + 8, sizeof *event - 8);
     __atomic_store_n(&to->sequence, sequence, __ATOMIC_RELEASE);
     __atomic_store_n(&head->written, sequence, __ATOMIC_RELEASE);
 }
 
-static void tell(struct tg_engine *engine, struct tg_episode *episode, uint8_t kind, const struct tg_who *who,
-                 const struct tg_message *message, uint64_t now_ns)
+static void tell(struct tg_engine *engine, struct tg_episode *episode, uint8_t kind, uint64_t now_ns)
 {
-    struct tg_event event;
-    memset(&event, 0, sizeof event);
-    event.now = now_ns;
-    event.key = episode->key;
-    event.slot = episode->slot;
-    event.count = episode->count;
-    event.kind = kind;
-    event.action = episode->action;
-    event.crowd = episode->crowd;
-    if (who != NULL) {
-        event.family = who->family;
-        memcpy(event.address, who->address, sizeof event.address);
-        copy_text(event.client, &event.client_size, sizeof event.client, who->client, who->client_size);
-        if (who->has_username)
-            copy_text(event.username, &event.username_size, sizeof event.username, who->username, who->username_size);
-    }
-    if (message != NULL)
-        copy_text(event.topic, &event.topic_size, sizeof event.topic, message->topic, message->topic_size);
-    record(engine, &event);
-    episode->count = 0;
+    episode->event.kind = kind;
+    episode->event.now = now_ns;
+    record(engine, &episode->event);
+    episode->event.count = 0;
     episode->told = now_ns;
+}
+
+/* Of a crowd, the client that was over it first stands for all. */
+static void begin(struct tg_episode *episode, const struct tg_who *who, const struct tg_message *message, uint32_t slot,
+                  uint64_t key, uint8_t action, bool crowd)
+{
+    struct tg_event *event = &episode->event;
+    memset(event, 0, sizeof *event);
+    event->key = key;
+    event->slot = slot;
+    event->count = 1;
+    event->action = action;
+    event->crowd = crowd;
+    event->family = who->family;
+    memcpy(event->address, who->address, sizeof event->address);
+    copy_text(event->client, &event->client_size, sizeof event->client, who->client, who->client_size);
+    if (who->has_username)
+        copy_text(event->username, &event->username_size, sizeof event->username, who->username, who->username_size);
+    copy_text(event->topic, &event->topic_size, sizeof event->topic, message->topic, message->topic_size);
 }
 
 void tg_note(struct tg_engine *engine, const struct tg_who *who, const struct tg_message *message, uint32_t slot,
@@ -64,31 +65,32 @@ void tg_note(struct tg_engine *engine, const struct tg_who *who, const struct tg
 {
     struct tg_episode *episode = &engine->episodes[key & (TG_EPISODES - 1)];
     bool quiet = (int64_t)(now_ns - episode->last) > (int64_t)QUIET;
-    if (episode->key == key && episode->slot == slot && !quiet) {
-        episode->count++;
+    if (episode->event.key == key && episode->event.slot == slot && !quiet) {
+        episode->event.count++;
         episode->last = now_ns;
-        if ((int64_t)(now_ns - episode->told) > (int64_t)AGAIN) tell(engine, episode, TG_STILL, who, message, now_ns);
+        if ((int64_t)(now_ns - episode->told) > (int64_t)AGAIN) tell(engine, episode, TG_STILL, now_ns);
         return;
     }
-    if (episode->key != 0) {
+    if (episode->event.key != 0) {
         if (!quiet) {
             struct tg_row_head *head = &engine->segment.row_heads[engine->row];
             __atomic_fetch_add(&head->lost, 1, __ATOMIC_RELAXED);
             return;
         }
-        tell(engine, episode, TG_ENDED, NULL, NULL, now_ns);
+        tell(engine, episode, TG_ENDED, now_ns);
     }
-    *episode = (struct tg_episode){key, now_ns, now_ns, slot, 1, action, crowd};
-    tell(engine, episode, TG_BEGAN, who, message, now_ns);
+    begin(episode, who, message, slot, key, action, crowd);
+    episode->last = now_ns;
+    tell(engine, episode, TG_BEGAN, now_ns);
 }
 
 void tg_sweep(struct tg_engine *engine, uint64_t now_ns)
 {
     for (uint32_t i = 0; i < SWEPT; i++) {
         struct tg_episode *episode = &engine->episodes[engine->sweep++ & (TG_EPISODES - 1)];
-        if (episode->key == 0 || (int64_t)(now_ns - episode->last) <= (int64_t)QUIET) continue;
-        tell(engine, episode, TG_ENDED, NULL, NULL, now_ns);
-        episode->key = 0;
+        if (episode->event.key == 0 || (int64_t)(now_ns - episode->last) <= (int64_t)QUIET) continue;
+        tell(engine, episode, TG_ENDED, now_ns);
+        episode->event.key = 0;
     }
 }
 

@@ -30,9 +30,15 @@
 static inline uint64_t tg_ticks(uint64_t ns) { return ns * TG_TICKS; }
 static inline int64_t tg_ahead(uint64_t tat, uint64_t now) { return (int64_t)(tat - now); }
 
-/* What `units` cost at `scale`, a rate's factor in 1/65536: the interval grows as the rate shrinks, the burst stays. */
+/* What `units` cost at `scale`, a rate's factor in 1/65536: the interval grows as the rate shrinks, the burst stays. One
+ * message at full rate, the usual case, needs no wide arithmetic. */
 static inline struct tg_cost tg_cost_of(const struct tg_budget *budget, uint64_t units, uint32_t scale)
 {
+    if (!budget->of_bytes && units == 1 && scale == TG_UNSCALED) {
+        uint64_t one = ((budget->multiplier + ((uint64_t)1 << budget->shift) - 1) >> budget->shift) + 1;
+        one &= ~(uint64_t)1;
+        return (struct tg_cost){one, budget->burst, budget->largest < one ? one : budget->largest};
+    }
     __uint128_t ticks = ((__uint128_t)units * budget->multiplier + ((__uint128_t)1 << budget->shift) - 1)
                         >> budget->shift;
     __uint128_t largest = budget->largest;

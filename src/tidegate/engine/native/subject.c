@@ -184,6 +184,7 @@ static bool meets(const struct tg_policy *policy, const struct tg_limit *limit, 
         const struct tg_component *component = &policy->components[policy->numbers[limit->per.first + i]];
         if (component->kind == TG_CAPTURE && captures[component->a].at == NULL) return false;
     }
+    if (policy->groups[limit->who].count == 0) return true; /* most limits; of ten thousand, each counts */
     struct piece unused[TG_MAX_CAPTURES] = {{NULL, 0}};
     return fits(policy, limit->who, who, unused);
 }
@@ -272,5 +273,7 @@ size_t tg_resolve(const struct tg_policy *policy, const uint64_t secret[2], cons
         if (!limit->topics) always[free_limits++] = profile->entries - 1;
     }
     while (event < TG_EVENTS) profile->always[++event] = free_limits;
-    return entries_at(policy) + profile->entries * sizeof(struct tg_entry);
+    size_t used = entries_at(policy) + profile->entries * sizeof(struct tg_entry);
+    subject->profile = tg_siphash(secret, profile, used);
+    return used;
 }

@@ -3,8 +3,8 @@
  * another key's meanwhile.
  *
  * A key has two neighbourhoods of eight words (two cache lines each), chosen by two parts of its hash. It lives in any
- * of the sixteen. A word whose time has passed is a full budget, the same as none, and only such a word is ever given
- * to another key: nobody can push out a budget that is in debt, so rotating keys refunds nothing.
+ * of the sixteen, and is sought and made first in that line of the first neighbourhood which a third part names. A word
+ * whose time has passed is a full budget, the same as none, and only such a word is ever given to another key: nobody can push out a budget that is in debt, so rotating keys refunds nothing.
  *
  * A key must never have two words, or it would have two budgets. So a new one is made in two steps: the word is claimed
  * (tag, and a time with its lowest bit set: pending), then all sixteen are read again. Whoever sees the same tag in another
@@ -12,7 +12,7 @@
  * he reads. A claim whose owner has died, or lost the processor, is taken over in place; its owner then fails to
  * make it live. (A lock per neighbourhood was rejected: kill -9 would leave it held.)
  *
- * Cost: one cache miss for a hit in the first neighbourhood, two in parallel else.
+ * Cost: one cache miss for nearly every key while the table is not crowded; up to four for a new one.
  */
 #include "gcra.h"
 #include "hash.h"
@@ -49,23 +49,22 @@ struct tg_key tg_key_make(uint32_t slot, uint64_t hash)
     return (struct tg_key){(uint64_t)(slot + 1) << 48 | hash >> 16, tg_mix(hash, slot)};
 }
 
-static struct tg_word *first_set(const struct tg_table *table, struct tg_key key)
+/* Where a key may be: four lines of four words, in the order in which they are looked at. */
+struct places { struct tg_word *line[4]; };
+
+static struct places places_of(const struct tg_table *table, struct tg_key key)
 {
-    return table->words + (key.hash & table->mask & ~(uint64_t)(WAYS - 1));
+    struct tg_word *first = table->words + (key.hash & table->mask & ~(uint64_t)(WAYS - 1));
+    struct tg_word *second = table->words + (key.hash >> 32 & table->mask & ~(uint64_t)(WAYS - 1));
+    uint64_t half = key.hash & 4; /* a bit that chose no neighbourhood */
+    return (struct places){{first + half, first + (half ^ 4), second + half, second + (half ^ 4)}};
 }
 
-static struct tg_word *second_set(const struct tg_table *table, struct tg_key key)
-{
-    return table->words + (key.hash >> 32 & table->mask & ~(uint64_t)(WAYS - 1));
-}
+static struct tg_word *place(const struct places *places, unsigned i) { return places->line[i / 4] + i % 4; }
 
 void tg_prefetch(const struct tg_table *table, struct tg_key key)
 {
-    const struct tg_word *a = first_set(table, key), *b = second_set(table, key);
-    __builtin_prefetch(a, 1);
-    __builtin_prefetch(a + 4, 1);
-    __builtin_prefetch(b, 1);
-    __builtin_prefetch(b + 4, 1);
+    __builtin_prefetch(places_of(table, key).line[0], 1);
 }
 
 static uint64_t claim(const struct tg_table *table, uint64_t now)
@@ -90,7 +89,7 @@ static bool is_free(const struct tg_table *table, struct tg_word word, uint64_t 
 }
 
 /* One try at a word that has the key's tag: an outcome, or -1 when it has changed meanwhile. */
-static int charge_once(struct tg_word *at, struct tg_word seen, struct tg_cost cost, uint64_t now, bool commit,
+static inline int charge_once(struct tg_word *at, struct tg_word seen, struct tg_cost cost, uint64_t now, bool commit,
                        uint64_t *wait, struct tg_word **where)
 {
     struct tg_word next = seen;
@@ -112,12 +111,13 @@ static int give_up(uint64_t *wait)
 int tg_charge(const struct tg_table *table, struct tg_key key, struct tg_cost cost, uint64_t now, bool commit,
               uint64_t *wait, struct tg_word **where)
 {
+    const struct places places = places_of(table, key);
     *where = NULL;
     for (int tries = 0; tries < TRIES; tries++) {
-        struct tg_word *set = first_set(table, key), *found = NULL;
+        struct tg_word *found = NULL;
         for (unsigned i = 0; i < 2 * WAYS && found == NULL; i++) {
-            if (i == WAYS) set = second_set(table, key);
-            if (load(&set[i % WAYS].tag) == key.tag) found = &set[i % WAYS];
+            struct tg_word *at = place(&places, i);
+            if (load(&at->tag) == key.tag) found = at;
         }
         if (found == NULL) return TG_ABSENT;
         struct tg_word seen = {key.tag, load(&found->tat)};
@@ -133,7 +133,7 @@ int tg_charge(const struct tg_table *table, struct tg_key key, struct tg_cost co
 int tg_charge_new(const struct tg_table *table, struct tg_key key, struct tg_cost cost, uint64_t now, bool commit,
                   uint64_t *wait, struct tg_word **where)
 {
-    struct tg_word *const sets[2] = {first_set(table, key), second_set(table, key)};
+    const struct places places = places_of(table, key);
     const struct tg_word mine = {key.tag, claim(table, now)};
     int spins = 0;
     *where = NULL;
@@ -141,13 +141,13 @@ int tg_charge_new(const struct tg_table *table, struct tg_key key, struct tg_cos
         struct tg_word *found = NULL, *room = NULL;
         struct tg_word seen = {0, 0}, old = {0, 0};
         for (unsigned i = 0; i < 2 * WAYS && found == NULL; i++) {
-            struct tg_word *at = &sets[i / WAYS][i % WAYS];
+            struct tg_word *at = place(&places, i);
             struct tg_word word = {load(&at->tag), load(&at->tat)};
             if (word.tag == key.tag) {
                 found = at;
                 seen = word;
-            } else if (room == NULL && is_free(table, word, now)) {
-                room = at;
+            } else if (room == NULL ? is_free(table, word, now) : old.tag != 0 && word.tag == 0) {
+                room = at; /* rather one that nobody has had: who comes back after a rest still finds his own */
                 old = word;
             }
         }
@@ -174,7 +174,7 @@ int tg_charge_new(const struct tg_table *table, struct tg_key key, struct tg_cos
         if (!swap(room, old, mine)) continue;
         bool alone = true;
         for (unsigned i = 0; i < 2 * WAYS && alone; i++) {
-            const struct tg_word *at = &sets[i / WAYS][i % WAYS];
+            const struct tg_word *at = place(&places, i);
             alone = at == room || load(&at->tag) != key.tag;
         }
         if (!alone) {

@@ -1,0 +1,150 @@
+"""Why a limit meets a message, or does not, in words.
+
+The engine alone decides which limits meet a message (native/subject.c, native/decide.c); here its reasons are found
+again, one condition at a time. A generated test holds the two together.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from ..mqtt.topics import matches
+from ..policy.model import ClientClass, Conditions, Key, KeyKind, Limit
+from ..policy.strictness import choose, of_number, of_rates
+
+VERSIONS = {"3.1": 3, "3.1.1": 4, "5": 5}
+_NAMES = {number: name for name, number in VERSIONS.items()}
+_GLOB = re.compile(r"(\*|\?|\{[a-z][a-z0-9_]*\})")
+_WORDS = {"*": ".*?", "?": "."}
+
+
+@dataclass(frozen=True)
+class Client:
+    """A client that the broker has accepted."""
+
+    client_id: str
+    username: str | None
+    address: IPv4Address | IPv6Address | None
+    """None: it came by a Unix socket."""
+    listener: str
+    version: int
+    """3 is MQTT 3.1, 4 is 3.1.1."""
+    clean_start: bool
+    bridge: bool
+
+
+@dataclass(frozen=True)
+class Message:
+    """One PUBLISH; `payload` in bytes."""
+
+    topic: str
+    qos: int
+    retain: bool
+    payload: int
+
+
+def captured(classes: Sequence[ClientClass], client: Client) -> dict[str, str]:
+    """What the patterns of a client's classes capture of it; of two that capture the same, the later holds."""
+    found: dict[str, str] = {}
+    for one in classes:
+        found |= _captures(one.all_of, client)
+        found |= next((_captures(group, client) for group in one.any_of if not [*_unfit(group, client)]), {})
+    return found
+
+
+def reasons_against(
+    limit: Limit, client: Client, message: Message, classes: Collection[str], captures: Mapping[str, str]
+) -> list[str]:
+    """All that keeps a limit on publish from meeting a message; empty when it does. `classes`: names."""
+    return [
+        *_about_message(limit, message),
+        *_about_classes(limit, classes),
+        *_unfit(limit.who, client),
+        *(f"no class of the client captures {{{key.capture}}}" for key in _lacking(limit.per, captures)),
+        *_unlimited(limit, classes),
+    ]
+
+
+def _about_message(limit: Limit, message: Message) -> Iterator[str]:
+    if limit.topic and not any(matches(one, message.topic) for one in limit.topic):
+        yield f"the topic does not match {_alternatives(limit.topic)}"
+    if fitting := [one for one in limit.except_topic if matches(one, message.topic)]:
+        yield f"the topic is excepted by {fitting[0]}"
+    if limit.qos and message.qos not in limit.qos:
+        yield f"the QoS is not {_alternatives(map(str, limit.qos))}"
+    if limit.retain and not message.retain:
+        yield "the message is not retained"
+
+
+def _about_classes(limit: Limit, classes: Collection[str]) -> Iterator[str]:
+    if limit.classes and not set(limit.classes) & set(classes):
+        yield f"the client is not in class {_alternatives(limit.classes)}"
+    for name in limit.not_classes:
+        if name in classes:
+            yield f"the client is in class {name}"
+
+
+def _lacking(per: Sequence[Key], captures: Mapping[str, str]) -> Iterator[Key]:
+    return (key for key in per if key.kind is KeyKind.CAPTURE and key.capture not in captures)
+
+
+def _unlimited(limit: Limit, classes: Collection[str]) -> Iterator[str]:
+    numbers = (
+        choose(limit.rate, classes, of_rates),
+        choose(limit.bandwidth, classes, of_rates),
+        choose(limit.concurrent, classes, of_number),
+        choose(limit.size, classes, of_number),
+    )
+    if all(number is None for number in numbers):
+        yield 'it has no number for this client: "none", or no default'
+
+
+def _unfit(conditions: Conditions, client: Client) -> Iterator[str]:
+    """The conditions that a client does not fulfil."""
+    if conditions.client_id and _first(conditions.client_id, client.client_id) is None:
+        yield f"the client id is not {_alternatives(conditions.client_id)}"
+    if conditions.username and client.username is None:
+        yield "the client has no user name"
+    elif conditions.username and _first(conditions.username, client.username) is None:
+        yield f"the user name is not {_alternatives(conditions.username)}"
+    if conditions.cidr and not any(client.address in network for network in conditions.cidr if client.address):
+        yield f"the address is not in {_alternatives(map(str, conditions.cidr))}"
+    if conditions.listener and client.listener not in conditions.listener:
+        yield f"the listener is not {_alternatives(conditions.listener)}"
+    if conditions.cn or conditions.san:
+        yield "the client has no certificate"
+    if conditions.version and client.version not in conditions.version:
+        yield f"the version is not {_alternatives(_NAMES[one] for one in conditions.version)}"
+    if conditions.clean_start not in (None, client.clean_start):
+        yield "the client starts clean" if client.clean_start else "the client keeps its session"
+    if conditions.bridge not in (None, client.bridge):
+        yield "the client is a bridge" if client.bridge else "the client is no bridge"
+
+
+def _captures(conditions: Conditions, client: Client) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for patterns, text in ((conditions.client_id, client.client_id), (conditions.username, client.username)):
+        found |= _first(patterns, text) or {}
+    return found
+
+
+def _first(patterns: Sequence[str], text: str | None) -> dict[str, str] | None:
+    """What the first pattern that fits captures; None when none does."""
+    for pattern in patterns:
+        if text is not None and (found := _regex(pattern).fullmatch(text)):
+            return found.groupdict()
+    return None
+
+
+def _regex(pattern: str) -> re.Pattern[str]:
+    regex = ""
+    for number, part in enumerate(_GLOB.split(pattern)):  # between any two tokens is text, if only empty
+        is_token = number % 2 == 1
+        regex += _WORDS.get(part, f"(?P<{part[1:-1]}>.+?)") if is_token else re.escape(part)
+    return re.compile(regex, re.DOTALL)
+
+
+def _alternatives(words: Iterator[str] | Sequence[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last

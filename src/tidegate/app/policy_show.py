@@ -1,0 +1,88 @@
+"""The answer of `tidegate policy explain` for people: a fact a line, so that it fits any terminal and any pipe."""
+
+import textwrap
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.text import Text
+
+from ..policy.problems import printable
+from .policy_explain import UNIX, Answer, Met
+
+_COLUMN = 12
+"""Columns of a fact's name: `concurrent` and a gap."""
+
+
+def show(answer: Answer, out: Console) -> None:
+    """Lines are wrapped on a terminal only: elsewhere a program may read them."""
+    for name, value in (
+        ("client", _client(answer.client)),
+        ("message", _message(answer.message)),
+        ("classes", f"{', '.join(answer.classes) or 'none'}; priority {answer.priority}"),
+        ("verdict", _verdict(answer)),
+    ):
+        _fact(out, "", name, value)
+    for met in answer.met:
+        _met(out, met)
+    if answer.not_met:
+        out.print()
+        out.print(Text("not met", style="bold"))
+        column = max(_COLUMN, *(len(name) + 2 for name in answer.not_met))
+        for name, reasons in answer.not_met.items():
+            _fact(out, "  ", name, "; ".join(reasons), column=column, style="dim")
+
+
+def _met(out: Console, met: Met) -> None:
+    out.print()
+    out.print(Text.assemble((met.name, "bold"), f"  {printable(met.place)}"), soft_wrap=True)
+    for name, value in _facts(met):
+        _fact(out, "  ", name, value)
+
+
+def _facts(met: Met) -> Iterator[tuple[str, str]]:
+    for key, value in met.keys.items():
+        yield "per", f"{key.removesuffix('/32/64')}: {value}"
+    for name, budgets in met.budgets.items():
+        for budget in budgets:
+            yield name, budget
+    yield "on excess", f"{met.action}: {met.wire}"
+    if not met.enforced:
+        yield "but", "not enforced yet: serve refuses this limit"
+
+
+def _client(told: dict[str, str]) -> str:
+    words = [told["client_id"] or "without a client id"]
+    if "username" in told:
+        words.append(f"user {told['username']}")
+    source = "" if told["address"] == UNIX else f"from {told['address']} "
+    words.append(f"{source}to {told['listener']}")
+    words.append(f"MQTT {told['version']}")
+    if told["session"] == "kept":
+        words.append("keeps its session")
+    if told["bridge"] == "true":
+        words.append("a bridge")
+    return ", ".join(words)
+
+
+def _message(told: dict[str, str]) -> str:
+    retained = ", retained" if told["retain"] == "true" else ""
+    return f"{told['topic']}, QoS {told['qos']}{retained}, payload {told['payload']}, packet {told['packet']}"
+
+
+def _verdict(answer: Answer) -> str:
+    if answer.exempt:
+        return "passes, as do all: the client is exempt, which is counted and never limited"
+    if answer.by is not None:
+        return f"{answer.verdict} by {answer.by}: it is too large"
+    return "the first passes, and so do the next while the budgets last" if answer.met else "passes: no limit meets it"
+
+
+def _fact(out: Console, indent: str, name: str, value: str, *, column: int = _COLUMN, style: str = "") -> None:
+    head = f"{indent}{name:{column}}"
+    text = printable(value)
+    if out.is_terminal:
+        hang = " " * len(head)
+        width = max(out.width - len(hang), len(hang))
+        lines = textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
+        text = f"\n{hang}".join(lines)
+    out.print(Text(head + text, style), soft_wrap=True)

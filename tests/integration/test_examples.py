@@ -1,0 +1,260 @@
+"""Every policy of examples/: good, explained limit by limit, and biting on a live gateway where its text says so.
+
+Floods come at once and are far above what a limit lets through at once; what refills meanwhile is allowed for by the
+time that was measured, so that no test depends on how fast it runs.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from support import wire
+from support.broker import Broker
+from support.gateway import Gateway
+from support.limited import UNBOUNDED, Limited, Watcher, answer_of, burst, join, unique
+from tidegate.app.policy_check import check
+from tidegate.policy.settings import load
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+FILES = sorted(EXAMPLES.glob("*.toml"))
+WILL = "gone"
+OVERRIDDEN = ("listen", "broker", "state_dir")
+"""Keys that a copy has of its own, to run here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flood:
+    """Messages at once, and what a limit makes of them."""
+
+    limit: str
+    topic: str
+    count: int
+    passes: int
+    """How many it lets through at once."""
+    refill: float = 0.0
+    """And in each second after that."""
+    refused: str = ""
+    """What those above it are answered: the code of an acknowledgement, "closed", or nothing."""
+    client_id: str = ""
+    username: str | None = None
+    version: int = wire.V311
+    bridge: bool = False
+    qos: int = 0
+    retain: bool = False
+    size: int = 0
+    """Bytes of each payload; 0: a few."""
+
+
+V5 = wire.V5
+SCENARIOS: dict[str, list[Flood]] = {
+    "bridge": [
+        Flood(limit="loop", topic="site-7/meter/1", count=300, passes=50, refill=5, refused="0x00", qos=1,
+              client_id="site-7", username="site-7", bridge=True),
+        Flood(limit="payload", topic="site-7/report", count=3, passes=0, refused="0x00", qos=1, size=70_000,
+              client_id="site-7", username="site-7", bridge=True),
+        Flood(limit="applications", topic="ack/1", count=100, passes=20, refill=2, refused="0x97", qos=1, version=V5,
+              client_id="app", username="app-1"),
+        Flood(limit="foreign-bridge", topic="x", count=9, passes=5, refused="closed",
+              client_id="elsewhere", username="elsewhere", bridge=True),
+    ],
+    "dashboards": [
+        Flood(limit="refresh", topic="plant/1/speed", count=200, passes=10, refill=1, client_id="plc"),
+        Flood(limit="buttons", topic="lamp/set", count=100, passes=20, refill=2, refused="closed", version=V5,
+              client_id="wall", username="dash-1"),
+        Flood(limit="retained", topic="plant/1/state", count=200, passes=120, refill=0.1, refused="0x97", qos=1,
+              version=V5, client_id="keeper", retain=True),
+    ],
+    "factory-plcs": [
+        Flood(limit="readings", topic="plant/1/readings/t", count=200, passes=20, refill=10, refused="0x97", qos=1,
+              version=V5, client_id="sensor-1"),
+        Flood(limit="one-tag", topic="plant/1/readings/door", count=500, passes=100, refill=50, refused="0x00", qos=1,
+              client_id="press", username="plc-1"),
+        Flood(limit="set-points", topic="plant/1/set/speed", count=60, passes=10, refill=1, refused="closed",
+              version=V5, client_id="laptop", username="engineer"),
+        Flood(limit="alarm-flood", topic="plant/1/alarm/door", count=50, passes=50, client_id="press",
+              username="plc-1"),
+    ],
+    "firmware-updates": [
+        Flood(limit="images", topic="firmware/m1/image", count=6, passes=3, refused="0x97", qos=1, version=V5,
+              client_id="build", username="firmware", retain=True, size=200_000),
+        Flood(limit="image-size", topic="firmware/m2/image", count=1, passes=0, refused="0x97", qos=1, version=V5,
+              client_id="build", username="firmware", size=2_100_000),
+        Flood(limit="device", topic="device/7/dump", count=2, passes=0, refused="0x00", qos=1, size=20_000,
+              client_id="device-7"),
+        Flood(limit="device", topic="device/8/log", count=50, passes=6, refill=0.3, refused="0x97", qos=1, version=V5,
+              size=10_000, client_id="device-8"),
+        Flood(limit="progress", topic="firmware/m1/progress/9", count=100, passes=5, refill=1, refused="0x00", qos=1,
+              client_id="device-9"),
+    ],
+    "home-assistant": [
+        Flood(limit="discovery", topic="homeassistant/sensor/kitchen/t/config", count=300, passes=60, refill=1,
+              refused="0x97", qos=1, version=V5, client_id="kitchen", retain=True),
+        Flood(limit="birth", topic="homeassistant/status", count=30, passes=6, client_id="loop"),
+        Flood(limit="states", topic="cellar/temperature", count=500, passes=100, refill=5, refused="0x00", qos=1,
+              client_id="cellar"),
+        Flood(limit="entity", topic="zigbee2mqtt/plug", count=300, passes=20, refill=2, client_id="z2m",
+              username="zigbee2mqtt"),
+        Flood(limit="payload", topic="camera/picture", count=1, passes=0, refused="0x97", qos=1, version=V5,
+              size=300_000, client_id="camera", username="homeassistant"),
+    ],
+    "public-broker": [
+        Flood(limit="client", topic="try/me", count=300, passes=50, refill=10, refused="0x97", qos=1, version=V5),
+        Flood(limit="client", topic="try/me", count=300, passes=50, refill=10, refused="0x00", qos=1),
+        Flood(limit="retained-size", topic="try/large", count=1, passes=0, refused="0x97", qos=1, version=V5,
+              retain=True, size=2000),
+        Flood(limit="retained", topic="try/kept", count=45, passes=30, refused="0x97", qos=1, version=V5,
+              retain=True),
+    ],
+    "sparkplug-b": [
+        Flood(limit="commands", topic="spBv1.0/g/NCMD/n", count=100, passes=5, refill=0.5, client_id="scada",
+              username="scada"),
+        Flood(limit="device-births", topic="spBv1.0/g/DBIRTH/n/d", count=900, passes=500, refill=2, refused="closed",
+              client_id="n", username="edge"),
+        Flood(limit="not-a-host", topic="spBv1.0/g/NCMD/n", count=3, passes=1, refused="closed", version=V5,
+              client_id="m", username="edge"),
+        Flood(limit="host-state", topic="spBv1.0/STATE/scada", count=20, passes=4, refused="0x00", qos=1,
+              client_id="scada", username="scada", retain=True),
+        Flood(limit="births", topic="spBv1.0/g/NBIRTH/n", count=20, passes=20, client_id="n", username="edge"),
+    ],
+    "tenants": [
+        Flood(limit="device", topic="acme/1", count=300, passes=50, refill=5, refused="0x97", qos=1, version=V5,
+              client_id="a1", username="acme:1"),
+        Flood(limit="tenant-messages", topic="initech/all", count=1500, passes=1000, refill=100, username="initech:{}"),
+        Flood(limit="no-tenant", topic="lost", count=500, passes=100, refill=10, refused="0x00", qos=1,
+              username="monitor"),
+        Flood(limit="retained", topic="umbrella/kept", count=49, passes=40, refill=1 / 3, refused="0x97", qos=1,
+              version=V5, retain=True, client_id="u", username="umbrella:1"),
+    ],
+    "test-stand": [
+        Flood(limit="samples", topic="stand/1/samples/7", count=6000, passes=1600, refill=1600, client_id="daq",
+              username="daq-1"),
+        Flood(limit="scripts", topic="scratch", count=500, passes=200, refill=20, refused="closed", version=V5,
+              client_id="laptop", username="dev-ann"),
+        Flood(limit="set-values", topic="stand/1/set/idle", count=100, passes=20, refill=2, refused="0x97", qos=1,
+              version=V5, client_id="plan", username="plan"),
+        Flood(limit="set-values", topic="stand/1/set/idle", count=3000, passes=3000, client_id="plc",
+              username="controller"),
+    ],
+    "zigbee2mqtt-home": [
+        Flood(limit="device", topic="zigbee2mqtt/plug", count=300, passes=20, refill=2, client_id="z2m",
+              username="zigbee2mqtt"),
+        Flood(limit="one-lamp", topic="zigbee2mqtt/lamp/set", count=100, passes=15, refill=2, refused="0x97", qos=1,
+              version=V5, client_id="ha", username="homeassistant"),
+        Flood(limit="bridge-requests", topic="zigbee2mqtt/bridge/request/networkmap", count=60, passes=10, refill=0.2,
+              refused="0x00", qos=1, client_id="script"),
+        Flood(limit="log", topic="zigbee2mqtt/bridge/logging", count=600, passes=100, refill=5, client_id="z2m",
+              username="zigbee2mqtt"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_it_is_good_and_can_be_served(file: Path) -> None:
+    result = check(file)
+    assert (result.problems, result.warnings, result.unenforced) == ([], [], [])
+    assert result.limits >= 3
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_the_situation_and_every_limit_are_explained(file: Path) -> None:
+    lines = file.read_text().splitlines()
+    assert all(line.startswith("#") for line in lines[:4])
+    assert any("Without limits" in line for line in lines)
+    for number, line in enumerate(lines):
+        if line == "[[limit]]":
+            assert lines[number - 1].startswith("# "), f"{file.name}:{number + 1}: no comment above the limit"
+
+
+def test_the_readme_lists_them_all() -> None:
+    listed = re.findall(r"^\| \[(.+?)\]\(\1\)", (EXAMPLES / "README.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == [file.name for file in FILES]
+    assert set(SCENARIOS) == {file.stem for file in FILES}
+
+
+def copy_of(file: Path, gateway: Gateway, broker: Broker) -> None:
+    """Write the example where the gateway reads it, with places that are free here."""
+    ours = {
+        "listen": f'"tcp://127.0.0.1:{gateway.port}"',
+        "broker": f'"{broker.unix}"',
+        "state_dir": f'"{gateway.state_dir}"',
+    }
+    text = file.read_text()
+    for key in OVERRIDDEN:
+        text, found = re.subn(rf"(?m)^{key} = .*$", f"{key} = {ours[key]}", text)
+        assert found == 1, f"{file.name} sets {key} {found} times"
+    gateway.config.write_text(f'{text}\n[admin]\nlisten = "127.0.0.1:{gateway.admin_port}"\n')
+
+
+@pytest.fixture
+def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Limited]:
+    broker = Broker(tmp_path / "b", f"{UNBOUNDED}\nmax_packet_size 4000000\n")
+    made = Gateway(tmp_path / "g", broker.unix)
+    copy_of(request.param, made, broker)
+    broker.start()
+    try:
+        made.start()
+        yield Limited(broker, made)
+        made.stop()
+    finally:
+        made.end()
+        broker.stop()
+
+
+@pytest.mark.parametrize("gateway", FILES, ids=lambda file: file.stem, indirect=True)
+def test_its_limits_bite(gateway: Limited, request: pytest.FixtureRequest) -> None:
+    stem = request.node.callspec.id
+    policy = load(EXAMPLES / f"{stem}.toml").policy
+    for flood in SCENARIOS[stem]:
+        assert flood.limit in {limit.name for limit in policy.limits}
+        told_off = gateway.metric("tidegate_limited_total", limit=flood.limit)
+        play(gateway, flood)
+        if flood.passes < flood.count:
+            assert gateway.metric("tidegate_limited_total", limit=flood.limit) > told_off, flood
+
+
+def play(gateway: Limited, flood: Flood) -> None:
+    """Flood, and compare what arrives and what is answered."""
+    with Watcher(gateway.broker, flood.topic, WILL) as watcher:
+        begun = time.monotonic()
+        closed, codes = sent(gateway, flood)
+        elapsed = time.monotonic() - begun
+        # Who is thrown out has left messages on their way to the broker: the will comes behind them.
+        arrived = len(watcher.messages_until(WILL) if closed else watcher.messages())
+    most = flood.passes + int(flood.refill * elapsed) + 1
+    assert flood.passes <= arrived <= min(most, flood.count), (flood, arrived, elapsed)
+    assert closed == (flood.refused == "closed"), flood
+    if flood.refused.startswith("0x") and flood.qos:
+        assert len(codes) == flood.count, flood
+        assert set(codes) == ({"0x00", flood.refused} if arrived else {flood.refused}), (flood, codes)
+        if flood.refused != "0x00":
+            assert codes.count("0x00") == arrived, flood
+
+
+def sent(gateway: Limited, flood: Flood) -> tuple[bool, list[str]]:
+    """Whether the connection was closed, and the codes of acknowledgements; `{}` in a user name: from 30 clients."""
+    clients = 30 if "{}" in (flood.username or "") else 1
+    count = flood.count // clients
+    codes: list[str] = []
+    for number in range(clients):
+        with join(
+            gateway.port,
+            flood.client_id or unique("flood"),
+            flood.version,
+            username=flood.username and flood.username.format(number),
+            bridge=flood.bridge,
+            will=WILL,
+        ) as client:
+            payload = bytes(flood.size)
+            client.send(burst(flood.version, flood.topic, count, flood.qos, retain=flood.retain, payload=payload))
+            client.send(wire.PINGREQ)
+            while (data := client.read()) != wire.PINGRESP:
+                if data is None:
+                    return True, codes
+                if data[0] >> 4 == 4:
+                    codes.append(f"0x{answer_of(data).reason:02X}" if flood.version == V5 else "0x00")
+            client.send(wire.DISCONNECT)
+    return False, codes

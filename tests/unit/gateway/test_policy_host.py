@@ -1,0 +1,297 @@
+import os
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address
+
+import pytest
+
+from support.limits import limit, rate
+from tidegate.engine.binding import Engine, Subject
+from tidegate.gateway import policy_host
+from tidegate.gateway.policy_host import LEAST_SLOTS, RECORDS, PolicyHost
+from tidegate.policy.compile import TooMuch
+from tidegate.policy.counts import LimitCounts
+from tidegate.policy.model import Action, Cases, Key, KeyKind, Limit, Policy
+
+START = 10**12
+NOW = START / 1e9
+HOUR = 3600
+DROP = Cases(Action.DROP)
+Make = Callable[..., PolicyHost]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    hosts: list[PolicyHost] = []
+
+    def make_host(*limits: Limit, workers: int = 1, buckets: int = 4096) -> PolicyHost:
+        hosts.append(PolicyHost(Policy(limits=limits), workers=workers, buckets=buckets, largest_packet=1 << 20))
+        return hosts[-1]
+
+    yield make_host
+    for host in hosts:
+        os.close(host.fd)
+
+
+class Worker:
+    """Decides by what the host has published last, when told so."""
+
+    def __init__(self, host: PolicyHost, row: int = 0) -> None:
+        self.engine = Engine(host.segment, row, row)
+        self.reload()
+
+    def reload(self) -> None:
+        self.engine.load(self.engine.segment.policy())
+
+    def publish(self, client: str = "c", topic: str = "t", count: int = 1) -> list[str]:
+        subject = Subject(client.encode(), None, IPv4Address("10.0.0.1").packed, b"l", 5)
+        return [self.engine.judge(subject, topic.encode(), 1, now_ns=START).action for _ in range(count)]
+
+
+def hourly(name: str, amount: int = 2, **other: object) -> Limit:
+    return limit(name, DROP, rate=rate(amount, period=HOUR), **other)
+
+
+def counted(host: PolicyHost) -> dict[str, LimitCounts]:
+    return {counts.name: counts for counts in host.counts(NOW)}
+
+
+def passed(host: PolicyHost) -> dict[str, int]:
+    return {name: counts.passed for name, counts in counted(host).items()}
+
+
+def change(host: PolicyHost, worker: Worker, *limits: Limit) -> None:
+    host.replace(Policy(limits=limits))
+    worker.reload()
+
+
+class TestReplace:
+    def test_each_policy_is_a_generation(self, make: Make) -> None:
+        host = make(hourly("a"))
+        assert host.generation == 1
+        host.replace(Policy())
+        assert host.generation == 2
+        assert host.policy == Policy()
+
+    def test_a_worker_that_starts_later_has_the_newest(self, make: Make) -> None:
+        host = make(hourly("a", 1))
+        host.replace(Policy(limits=(hourly("a", 1), hourly("b", 5))))
+        assert Worker(host).engine.names == ["a", "b"]
+
+    def test_a_limit_that_stays_keeps_its_budgets(self, make: Make) -> None:
+        host = make(hourly("a"))
+        worker = Worker(host)
+        assert worker.publish(count=3) == ["pass", "pass", "drop"]
+        change(host, worker, hourly("b", 100), hourly("a"))
+        assert worker.publish() == ["drop"]
+        assert worker.publish("other", count=3) == ["pass", "pass", "drop"]
+
+    def test_a_limit_that_is_changed_keeps_them_too(self, make: Make) -> None:
+        host = make(hourly("a"))
+        worker = Worker(host)
+        worker.publish(count=2)
+        change(host, worker, limit("a", rate=rate(2, period=HOUR)), hourly("b", 100))
+        assert worker.publish() == ["reject"]  # another action, the same budget
+
+    def test_what_is_counted_per_something_else_begins_anew(self, make: Make) -> None:
+        host = make(hourly("a"))
+        worker = Worker(host)
+        assert worker.publish(count=3)[-1] == "drop"
+        change(host, worker, hourly("a", per=(Key(KeyKind.IP),)))
+        assert worker.publish(count=3) == ["pass", "pass", "drop"]
+        change(host, worker, hourly("a"))
+        assert worker.publish() == ["drop"]  # what had been spent before is still spent
+
+    def test_a_limit_of_another_name_begins_anew(self, make: Make) -> None:
+        host = make(hourly("a"))
+        worker = Worker(host)
+        assert worker.publish(count=3)[-1] == "drop"
+        change(host, worker, hourly("b"))
+        assert worker.publish(count=3) == ["pass", "pass", "drop"]
+
+    def test_counters_stay_with_the_name_whatever_the_order(self, make: Make) -> None:
+        host = make(hourly("a", topic=("a",)), hourly("b", topic=("b",)))
+        worker = Worker(host)
+        worker.publish(topic="a")
+        worker.publish(topic="b", count=2)
+        assert passed(host) == {"a": 1, "b": 2}
+        change(host, worker, hourly("new", topic=("n",)), hourly("b", topic=("b",)), hourly("a", topic=("a",)))
+        assert passed(host) == {"new": 0, "b": 2, "a": 1}
+        worker.publish(topic="n")
+        assert passed(host) == {"new": 1, "b": 2, "a": 1}
+
+    def test_a_limit_that_comes_back_has_its_counters_while_nobody_needed_the_place(self, make: Make) -> None:
+        host = make(hourly("a"), hourly("b"))
+        worker = Worker(host)
+        worker.publish()
+        change(host, worker, hourly("b"))
+        assert passed(host) == {"b": 1}
+        change(host, worker, hourly("c"), hourly("b"))
+        worker.publish()
+        assert passed(host) == {"c": 1, "b": 2}
+
+    def test_places_of_limits_that_are_gone_are_used_last_and_zeroed(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(policy_host, "LEAST_SLOTS", 4)
+        host = make(hourly("a"))
+        assert host.segment.slots == 4
+        worker = Worker(host)
+        worker.publish(count=2)
+        host.segment.set_scale(0, 2, 0.5)
+        change(host, worker, hourly("b"), hourly("c"))
+        worker.publish()
+        assert host.segment.tallies(0)[0] == 2  # nobody had to have a's place
+        change(host, worker, hourly("b"), hourly("c"), hourly("d"), hourly("e"))
+        assert host.segment.tallies(0)[0] == 0
+        assert passed(host) == {"b": 1, "c": 1, "d": 0, "e": 0}
+        assert worker.publish("fresh", count=3) == ["pass", "pass", "drop"]  # at the whole rate
+        assert passed(host) == {"b": 3, "c": 3, "d": 2, "e": 2}
+
+    def test_there_is_room_for_more_limits_than_at_the_start(self, make: Make) -> None:
+        host = make(hourly("a"))
+        host.replace(Policy(limits=tuple(hourly(f"l{number}") for number in range(LEAST_SLOTS))))
+        assert len(counted(host)) == LEAST_SLOTS
+
+    def test_twice_as_many_limits_as_at_the_start_always_fit(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(policy_host, "LEAST_SLOTS", 1)
+        for number in (1, 2, 3, 7, 8):
+            limits = tuple(hourly(f"l{i}") for i in range(2 * number))
+            make(*limits[:number]).replace(Policy(limits=limits))
+
+    def test_too_many_limits_change_nothing(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(policy_host, "LEAST_SLOTS", 4)
+        host = make(hourly("a"))
+        worker = Worker(host)
+        worker.publish(count=2)
+        with pytest.raises(TooMuch, match="more limits than the 4 that this start has room for; restart"):
+            host.replace(Policy(limits=tuple(hourly(name) for name in "abcde")))
+        assert host.generation == 1
+        worker.reload()
+        assert worker.publish() == ["drop"]
+        assert passed(host) == {"a": 2}
+        change(host, worker, *(hourly(name) for name in "abcd"))
+        assert passed(host)["a"] == 2
+
+    def test_a_policy_much_larger_than_the_first_changes_nothing(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(policy_host, "LEAST_ROOM", 0)
+        host = make(hourly("a"))
+        worker = Worker(host)
+        worker.publish(count=2)
+        larger = (hourly("a"), *(hourly(f"l{number}") for number in range(100)))
+        with pytest.raises(TooMuch, match=r"much larger than the one at the start.*; restart"):
+            host.replace(Policy(limits=larger))
+        assert (host.generation, [one.name for one in host.policy.limits]) == (1, ["a"])
+        worker.reload()
+        assert worker.publish() == ["drop"]
+        assert passed(host) == {"a": 2}
+
+    def test_what_cannot_be_said_changes_nothing(self, make: Make) -> None:
+        host = make(hourly("a"))
+        keys = tuple(Key(KeyKind.TOPIC, levels=number) for number in range(1, 100))
+        with pytest.raises(TooMuch, match="different keys"):
+            host.replace(Policy(limits=tuple(hourly(f"l{key.levels}", per=(key,)) for key in keys)))
+        assert (host.generation, passed(host)) == (1, {"a": 0})
+
+
+class TestCounts:
+    def test_without_limits_there_is_nothing(self, make: Make) -> None:
+        assert counted(make()) == {}
+
+    def test_actions_are_those_that_a_limit_can_take(self, make: Make) -> None:
+        by_case = Cases(Action.REJECT, {0: Action.OBSERVE}, v3=Action.DROP)
+        told = counted(make(hourly("a"), limit("b", by_case, rate=rate(1))))
+        assert told["a"].actions == {Action.DROP}
+        assert told["b"].actions == {Action.REJECT, Action.OBSERVE, Action.DROP}
+
+    def test_what_passed_and_what_did_not(self, make: Make) -> None:
+        host = make(hourly("a", topic=("a",)), limit("b", Cases(Action.OBSERVE), rate=rate(1, period=HOUR)))
+        worker = Worker(host)
+        worker.publish(topic="a", count=5)
+        told = counted(host)
+        assert (told["a"].passed, told["a"].limited[Action.DROP]) == (2, 3)
+        assert told["b"].limited[Action.OBSERVE] == 4
+        assert told["a"].limited.keys() == set(Action) - {Action.PASS}
+        assert sum(told["a"].limited.values()) == 3
+
+    def test_all_workers_count_together(self, make: Make) -> None:
+        host = make(hourly("a", 5), workers=2)
+        for row in range(2):
+            Worker(host, row).publish(count=3)
+        told = counted(host)["a"]
+        assert (told.passed, told.limited[Action.DROP]) == (5, 1)
+
+    def test_buckets_in_use_and_those_that_are_empty(self, make: Make) -> None:
+        host = make(hourly("a"), hourly("b", 100, per=(Key(KeyKind.ALL),)))
+        worker = Worker(host)
+        worker.publish("x", count=2)
+        worker.publish("y")
+        told = counted(host)
+        assert (told["a"].live, told["a"].full) == (2, 1)
+        assert (told["b"].live, told["b"].full) == (1, 0)
+        later = {counts.name: counts for counts in host.counts(NOW + HOUR + 1)}
+        assert (later["a"].live, later["a"].full, later["a"].passed) == (0, 0, 3)
+
+    def test_after_a_refused_policy_the_present_one_is_counted(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(policy_host, "LEAST_ROOM", 0)
+        host = make(hourly("a"))
+        with pytest.raises(TooMuch):
+            host.replace(Policy(limits=tuple(hourly(f"l{number}") for number in range(100))))
+        assert passed(host) == {"a": 0}
+
+    def test_a_refused_policy_takes_no_counters(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(policy_host, "LEAST_SLOTS", 2)
+        host = make(hourly("a"))
+        Worker(host).publish()
+        with pytest.raises(TooMuch):
+            host.replace(Policy(limits=tuple(hourly(name) for name in "bcdefghi")))
+        assert passed(host) == {"a": 1}
+
+
+class TestTransitions:
+    def test_they_are_told_once_with_the_limits_name(self, make: Make) -> None:
+        host = make(hourly("quiet", 100), hourly("a", 1))
+        worker = Worker(host)
+        worker.publish("pump", count=4)
+        ((name, told),) = host.transitions()
+        assert name == "a"
+        assert (told.kind, told.action, told.client_id, told.topic) == ("began", "drop", "pump", "t")
+        assert list(host.transitions()) == []
+        worker.publish("other", count=2)
+        assert [told.client_id for _, told in host.transitions()] == ["other"]
+
+    def test_all_workers_are_read(self, make: Make) -> None:
+        host = make(hourly("a", 1), workers=3)
+        for row in range(3):
+            Worker(host, row).publish(f"c{row}", count=2)
+        assert [told.client_id for _, told in host.transitions()] == ["c0", "c1", "c2"]
+
+    def test_of_a_limit_that_is_gone_nobody_is_told(self, make: Make) -> None:
+        host = make(hourly("a", 1), hourly("b", 100))
+        worker = Worker(host)
+        worker.publish(count=2)
+        change(host, worker, hourly("b", 100))
+        assert list(host.transitions()) == []
+
+    def test_names_follow_a_reload(self, make: Make) -> None:
+        host = make(hourly("a", 1, topic=("a",)), hourly("b", 1, topic=("b",)))
+        worker = Worker(host)
+        change(host, worker, hourly("b", 1, topic=("b",)), hourly("a", 1, topic=("a",)))
+        worker.publish(topic="b", count=2)
+        assert [name for name, _ in host.transitions()] == ["b"]
+
+    def test_those_that_were_overwritten_are_counted_as_lost(self, make: Make) -> None:
+        host = make(hourly("a", 1), buckets=1 << 16)
+        worker = Worker(host)
+        for number in range(RECORDS + 100):
+            worker.publish(f"c{number}", count=2)
+        crowded_out = host.events_lost  # two keys of one place among the episodes: the worker itself cannot tell
+        told = list(host.transitions())
+        assert len(told) == RECORDS
+        assert len(told) + host.events_lost == RECORDS + 100
+        assert crowded_out < host.events_lost
+        assert list(host.transitions()) == []
+        assert len(told) + host.events_lost == RECORDS + 100
