@@ -3,10 +3,11 @@
     python -m benchmarks.engine [--rounds 5] [--quick] [--json OUT]
 
 Compiles engine_bench.c with the engine's sources as the build does, and lets it decide for messages that all pass: of
-one client (hot), and of up to a million in random order, under 1 to 10 limits that match and up to 10,000 that are
-loaded. Each client uses half of its rate. `at hand`: the client's own memory was just used, as by a gateway that has
-read from its connection; `cold`: that has to be fetched as well. `bare` is the yardstick: a keyed hash and as many
-compare-and-swaps in random words, without a limiter around them.
+one client (hot), and of many with a million budgets in random order, under 1 to 10 limits that match and up to 10,000
+that are loaded. Each client uses half of its rate. `at hand`: the client's own memory was just used, as by a gateway
+that has read from its connection; `cold`: that has to be fetched as well. `bare` is the yardstick: a keyed hash and as
+many compare-and-swaps in random words, without a limiter around them; `apart`: one message after the other, where the
+processor else overlaps several.
 
 Exit status: 0 measured (reached or not), 1 something could not be built or a message was refused.
 """
@@ -63,11 +64,12 @@ class Case:
     keys: int
     at_hand: bool = False
     bare: bool = False
+    apart: bool = False
 
     @property
     def log_words(self) -> int:
-        """Of a table that the budgets fill to a quarter at most, so that no key has to share."""
-        return max(LEAST_LOG_WORDS, (4 * self.keys * self.matching - 1).bit_length())
+        """Of a table that budgets of clients and addresses fill to a quarter, so that no key has to share."""
+        return max(LEAST_LOG_WORDS, (8 * self.keys * self.matching - 1).bit_length())
 
 
 @dataclass(frozen=True)
@@ -103,14 +105,17 @@ PROMISES = (
 
 
 def cases(keys: int) -> list[Case]:
-    """All of them, the largest number of clients being `keys`."""
+    """All of them, `keys` being the number of budgets that a random order goes over."""
     made = []
     for count in (1, 2, 5, 10):
         word = "matches" if count == 1 else "match"
         made.append(Case(f"hot, {count} {word}", count, count, 1))
-        made.append(Case(f"at hand, {count} {word}", count, count, keys, at_hand=True))
-        made.append(Case(f"cold, {count} {word}", count, count, keys))
-        made.append(Case(f"bare, {count} {word}", count, 0, keys, bare=True))
+        clients = keys // count
+        made.append(Case(f"at hand, {count} {word}", count, count, clients, at_hand=True))
+        made.append(Case(f"cold, {count} {word}", count, count, clients))
+        made.append(Case(f"bare, {count} {word}", count, 0, clients, bare=True))
+        made.append(Case(f"bare apart, {count} {word}", count, 0, clients, bare=True, apart=True))
+    made.append(Case("ten times the keys, 10 match", 10, 10, keys, at_hand=True))
     for count, word in ((1, "matches"), (10, "match")):
         made += [Case(f"{loaded} loaded, {count} {word}", count, loaded, 100) for loaded in (10, 100, 1000, 10_000)]
     made += [
@@ -153,6 +158,7 @@ def measure(program: pathlib.Path, folder: pathlib.Path, case: Case, decisions: 
     sizes = [str(case.keys), str(decisions), str(rounds)]
     if case.bare:
         command = [str(program), "-", *sizes, str(case.matching), str(case.log_words)]
+        command += ["apart"] if case.apart else []
     else:
         path = folder / "policy"
         path.write_bytes(policy(case))
@@ -217,7 +223,7 @@ def command_line() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="benchmarks.engine"
     )
     line.add_argument("--rounds", type=positive, default=5, help="of a million decisions each, per case")
-    line.add_argument("--quick", action="store_true", help="a tenth of clients and decisions: a look, no figures")
+    line.add_argument("--quick", action="store_true", help="a tenth of keys and decisions: a look, no figures")
     line.add_argument("--json", type=pathlib.Path, metavar="OUT", help="write all rounds to this file")
     return line
 

@@ -210,7 +210,7 @@ class Traffic:
                     size + choose.randrange(20),
                     size,
                     choose.choice(events),
-                    force=choose.random() < 0.1,
+                    again=choose.random() < 0.1,
                 ),
             )
 

@@ -46,6 +46,9 @@ POLICY = Policy(
     ),
 )
 
+CLIENTS = [Client(f"{number}") for number in range(50)]
+TOPICS = [f"t/{number}" for number in range(20)]
+
 Damage = Callable[[mmap, random.Random], None]
 
 
@@ -109,7 +112,7 @@ def test_damage_crashes_nobody_and_heals(tmp_path: Path) -> None:
         for _ in range(3000):
             choose.choice(KINDS)(memory, choose)
             clock[0] += choose.choice((0, 1000, SECOND // 100))
-            client = Client(f"{choose.randrange(50)}").subject()
+            client = choose.choice(CLIENTS).subject()
             engine.judge(client, b"t/1", 1, packet=9, now_ns=clock[0])
             assert all(process.poll() is None for process in running)
         heal(segment, engine, policy, clock[0])
@@ -129,24 +132,25 @@ def heal(segment: Segment, engine: Engine, policy: bytes, now: int) -> None:
         assert limit in engine.names
         for priority in Priority:
             segment.set_scale(slot, priority, 1.0)
-    for number in range(10):
-        for event in (Event.PUBLISH, Event.SUBSCRIBE):
-            engine.judge(Client(f"healer {number}").subject(), b"h", 1, packet=50, event=event, now_ns=now + number)
+    for client in CLIENTS:
+        subject = client.subject()
+        for topic in TOPICS:
+            engine.judge(subject, topic.encode(), 1, packet=50, now_ns=now)
+        engine.judge(subject, b"t", 1, event=Event.SUBSCRIBE, now_ns=now)
 
 
 def check(engine: Engine, now: int) -> None:
     """Every decision is that of the model, which has seen none of it."""
     model = Model(LARGEST_PACKET)
     model.load(POLICY, assign_slots(POLICY))
-    clients = [Client(f"{number}") for number in range(50)]
-    subjects = [client.subject() for client in clients]
+    subjects = [client.subject() for client in CLIENTS]
     choose = random.Random(2)
     for _ in range(3000):
         now += choose.choice((0, SECOND // 100, SECOND // 3))
-        number = choose.randrange(len(clients))
+        number = choose.randrange(len(CLIENTS))
         event = choose.choice((Event.PUBLISH, Event.PUBLISH, Event.SUBSCRIBE))
-        message = Message(f"t/{choose.randrange(20)}", 1, packet=100, event=event)
-        expected = model.decide(clients[number], message, now)
+        message = Message(choose.choice(TOPICS), 1, packet=100, event=event)
+        expected = model.decide(CLIENTS[number], message, now)
         verdict = engine.judge(subjects[number], message.topic.encode(), 1, packet=100, event=event, now_ns=now)
         assert (verdict.action, verdict.limit, verdict.crowd) == (expected.action.name.lower(), expected.limit, False)
         assert round(verdict.wait * SECOND) == expected.wait

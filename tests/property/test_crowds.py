@@ -35,8 +35,8 @@ def limit(
     return Limit(name, on, Cases(action, v3=action), per=(Key(per),), rate=rate)
 
 
-def engine_of(*limits: Limit) -> Engine:
-    engine = Engine(segment(words=WORDS, slots=8, records=64), 0)
+def engine_of(*limits: Limit, words: int = WORDS) -> Engine:
+    engine = Engine(segment(words=words, slots=8, records=64), 0)
     engine.load(compiled(Policy((), limits)))
     return engine
 
@@ -121,9 +121,9 @@ def test_a_crowd_is_of_one_neighbourhood() -> None:
 
 
 @settings(untimed, max_examples=10)
-@given(st.integers(0, 2**32), st.booleans())
-def test_a_client_with_a_budget_keeps_exactly_that_budget(seed: int, near: bool) -> None:
-    engine = engine_of(limit(action=Action.REJECT))
+@given(st.integers(0, 2**32), st.booleans(), st.sampled_from((WORDS, 64, 16)))
+def test_a_client_with_a_budget_keeps_exactly_that_budget(seed: int, near: bool, words: int) -> None:
+    engine = engine_of(limit(action=Action.REJECT), words=words)
     policy = Policy((), (limit(action=Action.REJECT),))
     model = Model(LARGEST_PACKET)
     model.load(policy, assign_slots(policy))
@@ -142,9 +142,9 @@ def test_a_client_with_a_budget_keeps_exactly_that_budget(seed: int, near: bool)
 
 
 @settings(untimed, max_examples=10)
-@given(st.integers(0, 2**32))
-def test_throwaway_keys_between_refund_nothing(seed: int) -> None:
-    engine = engine_of(limit())
+@given(st.integers(0, 2**32), st.sampled_from((WORDS, 64, 16)))
+def test_throwaway_keys_between_refund_nothing(seed: int, words: int) -> None:
+    engine = engine_of(limit(), words=words)
     choose = random.Random(seed)
     own = Client("attacker", address=IPv4Address("10.0.0.1")).subject()
     passed: list[int] = []

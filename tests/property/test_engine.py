@@ -75,7 +75,7 @@ class Pair:
                 message.retain,
                 message.packet,
                 message.payload,
-                message.force,
+                message.again,
                 message.event,
                 now_ns=self.now,
             )

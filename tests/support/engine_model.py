@@ -33,7 +33,8 @@ from tidegate.policy.model import (
 T = TypeVar("T")
 
 TICKS_OF_NS = 16
-LAG = 10**9 * TICKS_OF_NS
+SECOND = 10**9 * TICKS_OF_NS
+LAG = 10 * SECOND
 """Ticks that the clock of one process may be behind another's: a time within it is no damage."""
 UNSCALED = 1 << 16
 LEAST_SCALE = 1 << 8
@@ -79,7 +80,7 @@ class Message:
     packet: int = 0
     payload: int = 0
     event: Event = Event.PUBLISH
-    force: bool = False
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,6 @@ class Model:
         refused: list[tuple[Action, str, int, bool]] = []
         passed: list[str] = []
         observed: list[str] = []
-        forced = ""
         charges: list[_Charge] = []
         for limit in found:
             mine = self._charges(
@@ -159,10 +159,11 @@ class Model:
                 passed.append(limit.name)
                 continue
             action = limit.on_excess.of(client.version, message.qos)
+            if message.again and action > Action.OBSERVE:
+                key = tuple(key_of(key, client, message, names, captures) for key in limit.per)
+                action = Action.OBSERVE if self._may_pass_again(limit, key, now) else Action.DISCONNECT
             if action is Action.OBSERVE:
                 observed.append(limit.name)
-            elif message.force:
-                forced = limit.name
             else:
                 refused.append((action, limit.name, wait // TICKS_OF_NS + 1, by_size))
         self.tallies.update((name, "observe") for name in observed)
@@ -175,7 +176,7 @@ class Model:
         for charge in charges:
             self._times[charge.budget] = now + self._ahead(charge, now) + charge.ticks
         self.tallies.update((name, "passed") for name in passed)
-        return Decision(Action.PASS, forced, 0, len(found), by_size=False)
+        return Decision(Action.PASS, "", 0, len(found), by_size=False)
 
     def _charges(
         self, limit: Limit, client: Client, message: Message, names: list[str], captures: Mapping[str, str], scale: int
@@ -202,6 +203,15 @@ class Model:
                 budget = (self._slots[limit.name], limit.name, limit.on, limit.per, kind, index, key)
                 charges.append(_Charge(budget, ticks, cost.burst, cost.burst + largest))
         return charges
+
+    def _may_pass_again(self, limit: Limit, key: tuple[object, ...], now: int) -> bool:
+        """Twenty redeliveries at once, and one more each second."""
+        budget = (self._slots[limit.name], limit.name, limit.on, limit.per, "again", 0, key)
+        charge = _Charge(budget, SECOND, 20 * SECOND, 21 * SECOND)
+        if self._wait(charge, now):
+            return False
+        self._times[budget] = now + self._ahead(charge, now) + charge.ticks
+        return True
 
     def _price(self, rate: Rate, kind: str) -> Price:
         known = (rate.amount, rate.period, rate.burst, kind)

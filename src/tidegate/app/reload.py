@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -50,6 +50,8 @@ class Report:
     """Why the last reload changed nothing; empty when it did as it was told."""
     notes: list[str]
     """What is doubtful in the policy, and what else the file changes that takes a restart."""
+    began: float = field(default=0.0, compare=False)
+    """When the last reload began to read, in seconds of the monotonic clock: later ones have read later files."""
 
     @classmethod
     def read(cls, state_dir: Path) -> Self | None:
@@ -71,16 +73,19 @@ class Reloader:
 
     def __init__(self, settings: Settings, config: Path | None, host: PolicyHost, log: Log) -> None:
         self._settings = settings
-        self._config = config
+        # Resolved now: the folder that a relative path belongs to may be gone later.
+        self._config = None if config is None else config.absolute()
         self._host = host
         self._log = log
         self._attempts = 0
+        self._began = 0.0
         self.failures = 0
         self._report([], [])
 
     async def reload(self, supervisor: Supervisor) -> None:
         """Put the file's policy in force, or say why not."""
         self._attempts += 1
+        self._began = time.monotonic()
         problems: list[str] = []
         notes: list[str] = []
         try:
@@ -91,9 +96,9 @@ class Reloader:
                 if found := unenforced(settings.policy, settings.document):
                     raise SettingsError(found)
                 self._host.replace(settings.policy)
+                await supervisor.reload()
                 notes = [str(one) for one in warnings(settings.policy, settings.document, settings.gateway.max_packet)]
                 notes += _restart_needed(self._settings, settings)
-                await supervisor.reload()
         except SettingsError as error:
             problems = str(error).split("\n")
         except (TooMuch, PolicyError) as error:
@@ -109,9 +114,11 @@ class Reloader:
         self._report(problems, notes)
 
     def _report(self, problems: list[str], notes: list[str]) -> None:
-        config = None if self._config is None else str(self._config.absolute())
+        config = None if self._config is None else str(self._config)
         limits = len(self._host.policy.limits)
-        report = Report(os.getpid(), config, self._attempts, self._host.generation, limits, problems, notes)
+        report = Report(
+            os.getpid(), config, self._attempts, self._host.generation, limits, problems, notes, self._began
+        )
         try:
             report.write(self._settings.gateway.state_dir)
         except OSError as error:
@@ -156,6 +163,7 @@ def request(settings: Settings, config: Path) -> Report:
             f"the gateway was started with {report.config or 'no configuration'}, which is what it reads; "
             f"{f'tidegate reload -c {report.config}' if report.config else 'start it with -c FILE'}"
         )
+    asked = time.monotonic()
     try:
         os.kill(owner.pid, signal.SIGHUP)
     except ProcessLookupError as error:
@@ -167,7 +175,7 @@ def request(settings: Settings, config: Path) -> Report:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         answer = Report.read(state_dir)
-        if answer is not None and answer.pid == owner.pid and answer.attempts > report.attempts:
+        if answer is not None and answer.pid == owner.pid and answer.began >= asked:
             return answer
         time.sleep(_POLL)
     raise NotReloaded(f"pid {owner.pid} does not answer within {PATIENCE:g} s; look into its log")

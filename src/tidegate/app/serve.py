@@ -231,7 +231,10 @@ def _policy_host(settings: Settings) -> PolicyHost:
 async def _reload_on(hangups: asyncio.Queue[None], reloader: Reloader, supervisor: Supervisor) -> None:
     while True:
         await hangups.get()
-        await reloader.reload(supervisor)
+        try:
+            await reloader.reload(supervisor)
+        except Exception:  # a fault of ours must not end reloading for ever, nor be silent
+            structlog.get_logger().exception("reload failed")
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

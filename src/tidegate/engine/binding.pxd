@@ -92,7 +92,7 @@ cdef extern from "native/engine.h":
         tg_word *words
         uint64_t mask
         uint64_t horizon
-        uint16_t nonce
+        uint32_t nonce
     struct tg_engine:
         tg_segment segment
         tg_table table
@@ -126,14 +126,13 @@ cdef extern from "native/engine.h":
         uint8_t event
         uint8_t qos
         uint8_t retain
-        bint force
+        bint again
     struct tg_verdict:
         uint32_t action
         uint32_t limit
         uint32_t matched
         bint crowd
         bint by_size
-        bint forced
         uint64_t wait
     struct tg_cost:
         uint64_t ticks
@@ -182,7 +181,7 @@ cdef extern from "native/engine.h":
     void tg_census(const tg_segment *segment, uint64_t now_ns, const uint64_t *burst_by_slot, uint32_t slots,
                    uint64_t *live, uint64_t *over)
 
-    bint tg_engine_init(tg_engine *engine, const tg_segment *segment, uint32_t row, uint16_t nonce)
+    bint tg_engine_init(tg_engine *engine, const tg_segment *segment, uint32_t row, uint32_t nonce)
     bint tg_engine_load(tg_engine *engine, const void *blob, size_t size, char *error)
     void tg_engine_free(tg_engine *engine)
     size_t tg_subject_bytes(const tg_policy *policy)
@@ -216,19 +215,18 @@ cdef class Engine:
     cdef readonly int generation
     cdef uint32_t count
     cdef readonly list names
-    cdef readonly bint forced
     cdef dict profiles
     cdef size_t profile_bytes
     cdef tg_verdict verdict
 
     cdef int _decide(
         self, Subject subject, int event, bytes data, Py_ssize_t at, Py_ssize_t end, int qos, bint retain,
-        uint64_t packet, uint64_t payload, bint force, uint64_t now_ns
+        uint64_t packet, uint64_t payload, bint again, uint64_t now_ns
     ) except -1
     cpdef int resolve(self, Subject subject) except -1
     cpdef int decide(
         self, Subject subject, bytes data, Py_ssize_t at, Py_ssize_t end, int qos, bint retain, uint64_t packet,
-        uint64_t payload, bint force, double now
+        uint64_t payload, bint again, double now
     ) except -1
 
 cdef class Subject:

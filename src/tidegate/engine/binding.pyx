@@ -130,6 +130,12 @@ cdef class Segment:
             max(factor * TG_UNSCALED, <double>TG_LEAST_SCALE), 4294967295.0
         )
 
+    def reset_scales(self) -> None:
+        """Set all scale factors to 1."""
+        for slot in range(self.c.slots):
+            for priority in range(4):
+                self.c.slot[slot].scale[priority] = 65536
+
     def tallies(self, unsigned int slot) -> list[int]:
         """The sums over all rows for one limit, in the order of TALLIES."""
         cdef uint32_t row
@@ -281,7 +287,7 @@ cdef class Engine:
         self.names = []
         if row >= <int>segment.c.rows:
             raise IndexError("no such row")
-        if not tg_engine_init(&self.c, &segment.c, TG_NONE if row < 0 else row, nonce & 0x7FFF):
+        if not tg_engine_init(&self.c, &segment.c, TG_NONE if row < 0 else row, nonce):
             raise MemoryError
 
     def __dealloc__(self) -> None:
@@ -298,6 +304,8 @@ cdef class Engine:
         _loads += 1
         self.generation = _loads
         self.count = self.c.policy.head.limits
+        memset(&self.verdict, 0, sizeof(tg_verdict))  # its limit was one of the former policy
+        self.verdict.limit = TG_NONE
         self.profiles = {}
         self.profile_bytes = 0
         self.names = []
@@ -310,20 +318,27 @@ cdef class Engine:
         """How many limits the policy has."""
         return len(self.names)
 
-    def burst_of(self, name: str) -> int:
-        """Ticks that the largest burst of a limit's rates takes to refill; 0 without any."""
-        cdef const tg_limit *limit = &self.c.policy.limits[self.names.index(name)]
-        cdef uint64_t most = 0
-        cdef const tg_choice *choice
+    def bursts(self) -> list[int]:
+        """By limit, in the policy's order: ticks ahead of now beyond which its largest budget refuses."""
+        cdef const tg_limit *limit
         cdef const tg_budget *budget
-        for ranges in range(2):
-            found = limit.rate if ranges == 0 else limit.bandwidth
-            for i in range(found.first, found.first + found.count):
-                choice = &self.c.policy.choices[i]
-                for b in range(choice.budgets.first, choice.budgets.first + choice.budgets.count):
-                    budget = &self.c.policy.budgets[b]
-                    most = max(most, budget.burst - (0 if budget.of_bytes else tg_cost_of(budget, 1, TG_UNSCALED).ticks))
-        return most
+        cdef tg_range choices, budgets
+        cdef uint64_t most, one
+        cdef uint32_t number, i, b
+        found = []
+        for number in range(self.count):
+            limit = &self.c.policy.limits[number]
+            most = 0
+            for kind in range(2):
+                choices = limit.rate if kind == 0 else limit.bandwidth
+                for i in range(choices.first, choices.first + choices.count):
+                    budgets = self.c.policy.choices[i].budgets
+                    for b in range(budgets.first, budgets.first + budgets.count):
+                        budget = &self.c.policy.budgets[b]
+                        one = 0 if budget.of_bytes else tg_cost_of(budget, 1, TG_UNSCALED).ticks
+                        most = max(most, budget.burst - one)
+            found.append(most)
+        return found
 
     # The last verdict, for the one who has to answer for it.
 
@@ -383,14 +398,17 @@ cdef class Engine:
 
     cpdef int decide(
         self, Subject subject, bytes data, Py_ssize_t at, Py_ssize_t end, int qos, bint retain, uint64_t packet,
-        uint64_t payload, bint force, double now
+        uint64_t payload, bint again, double now
     ) except -1:
-        """The action (policy.model.Action) for a PUBLISH whose topic is `data[at:end]`; `now` in seconds."""
-        return self._decide(subject, 0, data, at, end, qos, retain, packet, payload, force, <uint64_t>(now * 1e9))
+        """The action (policy.model.Action) for a PUBLISH whose topic is `data[at:end]`; `now` in seconds.
+
+        `again`: the broker may hold it already. Over a limit it passes all the same, or has to end the connection.
+        """
+        return self._decide(subject, 0, data, at, end, qos, retain, packet, payload, again, <uint64_t>(now * 1e9))
 
     cdef int _decide(
         self, Subject subject, int event, bytes data, Py_ssize_t at, Py_ssize_t end, int qos, bint retain,
-        uint64_t packet, uint64_t payload, bint force, uint64_t now_ns
+        uint64_t packet, uint64_t payload, bint again, uint64_t now_ns
     ) except -1:
         cdef tg_message message
         if not 0 <= at <= end <= len(data) or not 0 <= qos <= 2 or not 0 <= event < 7:
@@ -398,7 +416,6 @@ cdef class Engine:
         if not self.count:
             memset(&self.verdict, 0, sizeof(tg_verdict))
             self.verdict.limit = TG_NONE
-            self.forced = False
             return 0
         if subject.generation != self.generation:
             self.resolve(subject)
@@ -409,20 +426,19 @@ cdef class Engine:
         message.event = event
         message.qos = qos
         message.retain = retain
-        message.force = force
+        message.again = again
         tg_decide(
             &self.c, subject.subject, <const tg_profile *><const char *>subject.profile, &subject.who, &message, now_ns,
             &self.verdict,
         )
-        self.forced = self.verdict.forced
         return self.verdict.action
 
     def judge(
         self, Subject subject, topic: bytes, int qos = 0, bint retain = False, uint64_t packet = 0,
-        uint64_t payload = 0, bint force = False, int event = 0, *, uint64_t now_ns,
+        uint64_t payload = 0, bint again = False, int event = 0, *, uint64_t now_ns,
     ) -> Verdict:
         """The same, told in full, for any event (policy.model.Event); `now_ns` in nanoseconds."""
-        self._decide(subject, event, topic, 0, len(topic), qos, retain, packet, payload, force, now_ns)
+        self._decide(subject, event, topic, 0, len(topic), qos, retain, packet, payload, again, now_ns)
         return self.last()
 
     def last(self) -> Verdict:
@@ -484,7 +500,7 @@ cdef class Meter:
             )
         self.table.words = segment.c.table
         self.table.mask = segment.c.words - 1
-        self.table.nonce = nonce & 0x7FFF
+        self.table.nonce = nonce
         self.table.horizon = <uint64_t>1 << 61
         self.budget.identity = identity
         self.budget.multiplier = price.multiplier

@@ -67,21 +67,22 @@ cdef class Connection:
     cpdef void tick(self, double now) except *
 
     @cython.locals(
-        size=Py_ssize_t, at=Py_ssize_t, run=Py_ssize_t, kind=cython.int, body=Py_ssize_t, end=Py_ssize_t, head=bytes, topic=bytes
+        size=Py_ssize_t, at=Py_ssize_t, run=Py_ssize_t, kind=cython.int, body=Py_ssize_t, end=Py_ssize_t, head=bytes, topic=bytes,
+        live=cython.bint
     )
     cdef void _client_packets(self, bytes data) except *
     @cython.locals(at=Py_ssize_t, kind=cython.int, body=Py_ssize_t, end=Py_ssize_t)
     cdef void _client_opening(self, bytes data) except *
     cdef void _greet(self, bytes data, Py_ssize_t at, Py_ssize_t body, Py_ssize_t end) except *
     cdef void _check_padding(self) except *
-    @cython.locals(text=bytes, start=Py_ssize_t, stop=Py_ssize_t, guard=Guard, action=cython.int, answer=bytes)
-    cdef bint _refused(self, bytes data, Py_ssize_t at, Py_ssize_t end, bytes topic) except -1
+    @cython.locals(text=bytes, start=Py_ssize_t, stop=Py_ssize_t, guard=Guard, action=cython.int, answer=bytes, again=cython.bint)
+    cdef bint _refused(self, bytes data, Py_ssize_t at, Py_ssize_t end, bytes topic, bint live) except -1
     cdef void _skipped(self) except *
     cdef void _tell_client(self, bytes wire) except *
     cdef void _tell_waiting(self) except *
     cdef void _settle(self, int packet_id) except *
     cdef bytes _control(self, int kind, bytes data, Py_ssize_t at, Py_ssize_t body, Py_ssize_t end)
-    cdef void _take_quota(self, int packet_id) except *
+    cdef bint _take_quota(self, int packet_id) except -1
     cdef bytes _aliased(self, bytes data)
     @cython.locals(head=bytes)
     cdef bytes _without_alias(self, bytes data, Py_ssize_t at, Py_ssize_t end, bytes topic)

@@ -51,6 +51,8 @@ STORED = 1_048_576
 """Bytes: the largest packet other than PUBLISH. `max_packet` lowers it, never raises it."""
 PROGRESS = 1_000
 """Bytes still missing from a packet under way above which its arrival counts as a sign of life (as in Mosquitto)."""
+MOST_TOLD = 100
+"""Answers to one read that give their reasons; the others are bare codes, so that no flood is answered by a larger."""
 MOST_WAITING = 1_000
 """Packets of our own that wait for the end of one of the broker's before the client is no longer read."""
 LINGER = 5.0
@@ -257,6 +259,7 @@ class Connection:
             if self._skipping:
                 run = at
                 self._skipped()
+            self._plan()
         try:
             while at < size:
                 kind = data[at] >> 4
@@ -278,11 +281,12 @@ class Connection:
                             raise PacketError(Fault.TOO_LARGE, "a PUBLISH whose topic and properties are too long")
                         self._keep_client(data, at, _publish.needed - at)
                         break
+                    live = False
                     if _publish.qos and self._receive_maximum:
-                        self._take_quota(_publish.packet_id)
+                        live = self._take_quota(_publish.packet_id)
                     # An alias is learned even from a message that is refused.
                     topic = self._aliased(data) if _publish.alias else None
-                    if self._guard is not None and self._refused(data, at, end, topic):
+                    if self._guard is not None and self._refused(data, at, end, topic, live):
                         if run < at:
                             self._send_broker(data[run:at])
                         run = min(end, size)
@@ -299,7 +303,7 @@ class Connection:
                     _ack.read(data, at, body, end, self.version)
                     if kind == _PUBREL and self._guard is not None and self._guard.release(_ack.packet_id):
                         self._settle(_ack.packet_id)
-                        self.to_client.append(write_ack(PacketType.PUBCOMP, _ack.packet_id))
+                        self._tell_client(write_ack(PacketType.PUBCOMP, _ack.packet_id))
                         if run < at:
                             self._send_broker(data[run:at])
                         run = end
@@ -330,13 +334,17 @@ class Connection:
         if _frame.padded and self.version == 5:
             raise PacketError(Fault.LENGTH, "the remaining length has more bytes than it needs")
 
-    def _refused(self, data: bytes, at: int, end: int, topic: bytes | None) -> bool:
-        """Whether a limit keeps the PUBLISH at `at` from the broker; then the client has been answered."""
+    def _refused(self, data: bytes, at: int, end: int, topic: bytes | None, live: bool) -> bool:
+        """Whether a limit keeps the PUBLISH at `at` from the broker; then the client has been answered.
+
+        `live`: an exchange with its identifier is going on already.
+        """
         text = data if topic is None else topic
         start = _publish.topic if topic is None else 0
         stop = _publish.topic_end if topic is None else len(topic)
         guard = self._guard
         assert guard is not None
+        again = guard.plays(_publish.packet_id)
         action = guard.judge(_publish, text, start, stop, end - at, end - _publish.payload, self._now)
         if action == 0:
             return False
@@ -344,9 +352,12 @@ class Connection:
             self._dismiss(ReasonCode.MESSAGE_RATE_TOO_HIGH, guard.reason())
             self._end(Event.LIMITED)
             return True
-        if guard.notices is not None and not self._broker_left:
+        if live and not _publish.dup:  # an answer of ours would settle the exchange that the broker has
+            raise PacketError(Fault.PACKET_ID, "a packet identifier that is still in use", ReasonCode.PROTOCOL_ERROR)
+        if guard.notices is not None and not again:
             self._tell_client(guard.notice(action, text[start:stop], self._now))
-        answer = guard.answer(action, _publish)
+        queued = len(self.to_client) + (0 if self._waiting is None else len(self._waiting))
+        answer = guard.answer(action, _publish, queued >= MOST_TOLD)
         if not guard.plays(_publish.packet_id):
             self._settle(_publish.packet_id)
         if end > len(data):  # answered once all of it has come and been skipped
@@ -426,15 +437,19 @@ class Connection:
             guard.notices = Notices(self.version, self._client_packet)
         return guard.notices
 
-    def _take_quota(self, packet_id: int) -> None:
+    def _take_quota(self, packet_id: int) -> bool:
+        """Count an exchange of the client's; whether one with this identifier is going on already."""
         if self._unacknowledged is None:
             self._unacknowledged = set()
+        if packet_id in self._unacknowledged:
+            return True
         self._unacknowledged.add(packet_id)
         if len(self._unacknowledged) > self._receive_maximum:
             raise PacketError(
                 Fault.RECEIVE_MAXIMUM,
                 f"more than Receive Maximum, {self._receive_maximum}, unacknowledged messages",
             )
+        return False
 
     def _aliased(self, data: bytes) -> bytes:
         if self._aliases is None:

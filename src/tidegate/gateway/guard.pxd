@@ -3,7 +3,7 @@ cimport cython
 from tidegate.engine.binding cimport Engine, Subject
 from tidegate.mqtt.publish cimport Publish
 
-cdef int _DROP, _REJECT, _DISCONNECT
+cdef int _DROP, _REJECT
 
 cdef class Guard:
     cdef Engine engine
@@ -13,14 +13,13 @@ cdef class Guard:
     cdef bint told
     cdef public object notices
     cdef bint _broker_may_hold
-    cdef int _redelivered
     cdef set _played
 
-    @cython.locals(force=cython.bint, action=cython.int)
+    @cython.locals(again=cython.bint, action=cython.int)
     cpdef int judge(
         self, Publish publish, bytes text, Py_ssize_t at, Py_ssize_t end, Py_ssize_t packet, Py_ssize_t payload,
         double now
     ) except -1
-    cpdef bytes answer(self, int action, Publish publish)
+    cpdef bytes answer(self, int action, Publish publish, bint brief)
     cpdef bint plays(self, int packet_id) except -1
     cpdef bint release(self, int packet_id) except -1

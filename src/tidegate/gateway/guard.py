@@ -19,20 +19,11 @@ from .notices import Notices
 if TYPE_CHECKING:  # compiled code knows it by guard.pxd; interpreted code is only handed one
     from ..engine.binding import Engine
 
-REDELIVERIES = 100
-"""QoS 2 messages with DUP that may pass over their budget on one connection, before it is closed.
-
-The broker may hold such a message already, waiting for its PUBREL: to drop or to reject it would leave an orphan there.
-A client redelivers what it had in flight when its last connection ended, rarely more than the broker's window of 20;
-one that goes on is evading a limit.
-"""
-
 MOST_PLAYED = 1_000
 """QoS 2 exchanges that one client may leave open here: it owes their PUBRELs. MQTT 5 clients are held to far fewer."""
 
 _DROP = 3
 _REJECT = 4
-_DISCONNECT = 5
 """Of policy.model.Action; what the gateway does not do yet never gets here, as `serve` refuses it."""
 
 
@@ -61,8 +52,8 @@ class Guard:
             0 if client_id else secrets.randbits(64),
         )
         self.notices: Notices | None = None
-        self._broker_may_hold = connack.session_present
-        self._redelivered = 0
+        # MQTT 3.1 does not tell of a session: one may be there where the client has not asked for a clean one.
+        self._broker_may_hold = connack.session_present or (connect.version == 3 and not connect.clean_start)
         self._played: set[int] | None = None
 
     def judge(self, publish: Publish, text: bytes, at: int, end: int, packet: int, payload: int, now: float) -> int:
@@ -75,23 +66,17 @@ class Guard:
             if publish.dup:
                 return _DROP  # it has not seen our PUBREC
             raise PacketError(Fault.PACKET_ID, "a packet identifier that is still in use", ReasonCode.PROTOCOL_ERROR)
-        force = publish.dup and publish.qos == 2 and self._broker_may_hold
+        # To drop or to reject what the broker may hold already would leave it there as an orphan, without its PUBREL.
+        again = publish.dup and publish.qos == 2 and self._broker_may_hold
         action = self.engine.decide(
-            self.subject, text, at, end, publish.qos, publish.retain, packet, payload, force, now
+            self.subject, text, at, end, publish.qos, publish.retain, packet, payload, again, now
         )
-        if action == 0:
-            if publish.qos == 2:
-                self._broker_may_hold = True
-            if not self.engine.forced:
-                return 0
-            self._redelivered += 1
-            if self._redelivered <= REDELIVERIES:
-                return 0
-            return _DISCONNECT
+        if action == 0 and publish.qos == 2:
+            self._broker_may_hold = True
         return action
 
-    def answer(self, action: int, publish: Publish) -> bytes:
-        """What the client gets for a message that was dropped or rejected; nothing for QoS 0.
+    def answer(self, action: int, publish: Publish, brief: bool) -> bytes:
+        """What the client gets for a message that was dropped or rejected; nothing for QoS 0. `brief`: without reasons.
 
         PacketError when it leaves more than MOST_PLAYED exchanges open.
         """
@@ -99,7 +84,7 @@ class Guard:
             return b""
         kind = PacketType.PUBACK if publish.qos == 1 else PacketType.PUBREC
         if action == _REJECT and self.version == 5:
-            return self._rejection(kind, publish.packet_id)
+            return self._rejection(kind, publish.packet_id, brief)
         if publish.qos == 2:
             if self._played is None:
                 self._played = set()
@@ -138,10 +123,10 @@ class Guard:
         """Milliseconds, rounded up."""
         return int(self.engine.wait * 1000) + 1
 
-    def _rejection(self, kind: PacketType, packet_id: int) -> bytes:
+    def _rejection(self, kind: PacketType, packet_id: int, brief: bool) -> bytes:
         """Quota exceeded, with the reason and when to come back, as far as the client wants it and takes it."""
         forms: list[Properties] = [[]]
-        if self.told:
+        if self.told and not brief:
             retry: Properties = []
             if not self.engine.by_size:
                 retry = [(PropertyId.USER_PROPERTY, ("retry-after-ms", str(self._wait())))]

@@ -40,10 +40,10 @@ class Notices:
     def subscribe(self, request: Subscribe) -> tuple[bytes | None, bytes]:
         """For the broker (None: the packet as it came) and for the client; ours is granted at QoS 0."""
         ours = [i for i, one in enumerate(request.subscriptions) if one.topic_filter == TOPIC]
-        if not ours or len(self._pending) >= MOST_PENDING:
+        others = [one for one in request.subscriptions if one.topic_filter != TOPIC]
+        if not ours or (others and len(self._pending) >= MOST_PENDING):
             return None, b""
         self.subscribed = True
-        others = [one for one in request.subscriptions if one.topic_filter != TOPIC]
         if not others:
             return b"", Suback(request.packet_id, [ReasonCode.SUCCESS] * len(ours)).write(self._version)
         self._pending[request.packet_id] = ours, ReasonCode.SUCCESS
@@ -52,11 +52,11 @@ class Notices:
     def unsubscribe(self, request: Unsubscribe) -> tuple[bytes | None, bytes]:
         """The same for UNSUBSCRIBE."""
         ours = [i for i, one in enumerate(request.topic_filters) if one == TOPIC]
-        if not ours or len(self._pending) >= MOST_PENDING:
+        others = [one for one in request.topic_filters if one != TOPIC]
+        if not ours or (others and len(self._pending) >= MOST_PENDING):
             return None, b""
         reason = ReasonCode.SUCCESS if self.subscribed else ReasonCode.NO_SUBSCRIPTION_EXISTED
         self.subscribed = False
-        others = [one for one in request.topic_filters if one != TOPIC]
         if not others:
             reasons: list[int] = [reason] * len(ours) if self._version == 5 else []
             return b"", Unsuback(request.packet_id, reasons).write(self._version)
@@ -65,14 +65,15 @@ class Notices:
 
     def acknowledge(self, data: bytes, at: int, body: int, end: int) -> bytes:
         """The broker's SUBACK or UNSUBACK at `at`, with a reason for our filters put where they stood."""
+        if body + 2 > end or (data[body] << 8 | data[body + 1]) not in self._pending:
+            return data[at:end]  # none of ours: as it came, whatever it says
         kind = data[at] >> 4
         ack: Suback | Unsuback = (Suback if kind == PacketType.SUBACK else Unsuback).read(
             data, at, body, end, self._version
         )
-        pending = self._pending.pop(ack.packet_id, None)
-        if pending is None or not ack.reasons:
+        places, reason = self._pending.pop(ack.packet_id)
+        if not ack.reasons:
             return data[at:end]
-        places, reason = pending
         reasons = list(ack.reasons)
         for place in places:
             reasons.insert(place, reason)
@@ -82,12 +83,16 @@ class Notices:
         """The PUBLISH that tells of a refusal, or nothing: once in PAUSE for each limit. `wait` in milliseconds."""
         if not self.subscribed:
             return b""
+        if limit not in self._last and len(self._last) >= MOST_LIMITS:
+            oldest = next(iter(self._last))
+            if now - self._last[oldest] < PAUSE:
+                return b""
+            del self._last[oldest]
+            self._untold.pop(oldest, None)
         if now - self._last.get(limit, now - PAUSE) < PAUSE:
             self._untold[limit] = self._untold.get(limit, 0) + 1
             return b""
-        if len(self._last) >= MOST_LIMITS and limit not in self._last:
-            self._last.clear()
-            self._untold.clear()
+        self._last.pop(limit, None)  # the one told longest ago comes first
         self._last[limit] = now
         told = {
             "limit": limit,

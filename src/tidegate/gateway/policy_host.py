@@ -8,7 +8,7 @@ from ..engine.format import MAX_SLOTS
 from ..engine.memory import boot, create_anonymous, map_memory, secret
 from ..policy.compile import TooMuch, assign_slots, compile_policy
 from ..policy.counts import LimitCounts
-from ..policy.model import Action, Limit, Policy, Priority
+from ..policy.model import Action, Limit, Policy
 
 RECORDS = 512
 """Transitions kept for each worker, 256 bytes each: more than come between two looks at them."""
@@ -77,9 +77,7 @@ class PolicyHost:
 
     def restore_scales(self) -> None:
         """Set every limit's scale factors to what they should be: 1."""
-        for slot in self._slots.values():
-            for priority in Priority:
-                self.segment.set_scale(slot, priority, 1.0)
+        self.segment.reset_scales()
 
     # What was counted
 
@@ -88,8 +86,8 @@ class PolicyHost:
         if not self._slots:
             return
         bursts = [0] * (1 + max(self._slots.values()))
-        for limit in self.policy.limits:
-            bursts[self._slots[limit.name]] = self._trial.burst_of(limit.name)
+        for name, burst in zip(self._trial.names, self._trial.bursts(), strict=True):
+            bursts[self._slots[name]] = burst
         census = self.segment.census(now, bursts)
         for limit in self.policy.limits:
             slot = self._slots[limit.name]

@@ -62,6 +62,7 @@ class _Process:
         ours.setblocking(False)
         self.control = ours
         self.orders = orders
+        self.is_ready = False
         self._said = 0
         self._heard = asyncio.Event()
 
@@ -72,6 +73,7 @@ class _Process:
             async with asyncio.timeout(START_TIMEOUT):
                 await loop.sock_sendall(self.control, self.orders.line())
                 if await loop.sock_recv(self.control, len(READY)) == READY:
+                    self.is_ready = True
                     return
         except (TimeoutError, OSError) as error:
             raise WorkerFailed(f"worker {self.orders.row} did not start: {error!r}") from error
@@ -94,6 +96,8 @@ class _Process:
         """Have it load the segment's policy: whether it has. `ended` must be waiting for it meanwhile."""
         before = self._said
         await self.tell(RELOAD)
+        if not self.is_ready:  # it has yet to load its first, which may be the former one; then it is told anew
+            return True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RELOAD_TIMEOUT):
                 while self._said == before and self.control.fileno() >= 0:

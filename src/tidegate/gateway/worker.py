@@ -156,8 +156,8 @@ class Worker:
         """Ask after the broker for ever."""
         await self._health.watch(lambda: bool(self.relays))
 
-    def reload(self) -> None:
-        """Decide by the segment's present policy. Connections learn of it with their next message."""
+    def reload(self) -> bool:
+        """Decide by the segment's present policy: whether it could be. Connections learn of it at their next message."""
         engine = self.engine
         assert engine is not None
         try:
@@ -166,6 +166,8 @@ class Worker:
             # The supervisor has loaded the same bytes before: a newer generation came while they were copied, and with
             # it another order to reload; or memory is out.
             self._log.error("policy not loaded", reason=str(error))
+            return False
+        return True
 
     async def measure_lag(self) -> None:
         """Note for ever how late the event loop is, and what has come to its end meanwhile."""
@@ -198,18 +200,19 @@ async def serve(orders: Orders, control: socket.socket, log: Log) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # timeout(1) and systemd signal all processes of a service: the supervisor alone decides what they mean.
         loop.add_signal_handler(number, lambda: None)
-    worker.reload()
+    if not worker.reload():
+        raise RuntimeError("without its policy a worker would let everything pass")
 
     def reload() -> None:
-        worker.reload()
-        writer.write(LOADED)
+        if worker.reload():
+            writer.write(LOADED)
 
     supervisor = Supervision(reader, orders, reload)
+    await worker.start()
+    writer.write(READY)  # before anything that an order may have it say
     essential = {
         asyncio.ensure_future(task) for task in (supervisor.follow(), worker.watch_broker(), worker.measure_lag())
     }
-    await worker.start()
-    writer.write(READY)
     drain = asyncio.ensure_future(supervisor.drain.wait())
     done, _ = await asyncio.wait({drain, *essential}, return_when=asyncio.FIRST_COMPLETED)
     for task in done - {drain}:

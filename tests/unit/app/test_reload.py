@@ -205,7 +205,7 @@ class TestReloader:
 
 
 OWNER = """
-import signal, sys
+import signal, sys, time
 from pathlib import Path
 from tidegate.app.reload import Report
 from tidegate.gateway.state import StateDir
@@ -217,7 +217,7 @@ Report(os.getpid(), config or None, 0, 1, 1, [], []).write(state_dir)
 print("serving", flush=True)
 signal.sigwait({signal.SIGHUP})
 if answers:
-    Report(os.getpid(), config, 1, 2, 5, [], ["note"]).write(state_dir)
+    Report(os.getpid(), config, 1, 2, 5, [], ["note"], time.monotonic()).write(state_dir)
 sys.stdin.read()
 """
 
@@ -349,5 +349,5 @@ class TestRequest:
 def test_the_report_is_json_for_others_too(tmp_path: Path) -> None:
     A_REPORT.write(tmp_path)
     assert set(json.loads((tmp_path / REPORT).read_text())) == {
-        "pid", "config", "attempts", "generation", "limits", "problems", "notes",
+        "pid", "config", "attempts", "generation", "limits", "problems", "notes", "began",
     }  # fmt: skip

@@ -174,7 +174,7 @@ def test_census_tells_buckets_in_use_and_those_that_refuse() -> None:
     for number in range(5):
         for _ in range(number):
             engine.judge(Client(f"{number}").subject(), b"t", now_ns=START)
-    bursts = [engine.burst_of("a"), engine.burst_of("b")]
+    bursts = engine.bursts()
     assert bursts == [2 * TICKS, 0]
     assert one.census(START / SECOND, bursts) == [(4, 2), (0, 0)]
     assert one.census(START / SECOND + 1.5, bursts) == [(3, 0), (0, 0)]
@@ -183,15 +183,15 @@ def test_census_tells_buckets_in_use_and_those_that_refuse() -> None:
     assert one.census(START / SECOND, []) == []
 
 
-def test_a_bandwidth_has_a_burst_as_well() -> None:
+def test_bursts_of_the_largest_budget_in_the_policys_order() -> None:
     rate: ByClass[tuple[Rate, ...]] = ByClass((Rate(1000, Fraction(1), 500),))
     engine = engine_of(
         Limit("a", Event.PUBLISH, Cases(Action.DROP), bandwidth=rate), Limit("b", Event.WILL, Cases(Action.DROP))
     )
-    assert engine.burst_of("a") == pytest.approx(TICKS / 2, abs=2000)
-    assert engine.burst_of("b") == 0
-    with pytest.raises(ValueError, match="c"):
-        engine.burst_of("c")
+    assert engine.bursts() == [pytest.approx(TICKS / 2, abs=2000), 0]
+    by_class = limit("c", burst=3, classes={"plc": (Rate(1, Fraction(60), 2),)})
+    assert engine_of(by_class, limit(burst=5), classes=(PLC,)).bursts() == [60 * TICKS, 4 * TICKS]
+    assert Engine(segment(), 0).bursts() == []
 
 
 # Events
@@ -244,20 +244,38 @@ def test_texts_are_cut_between_characters() -> None:
     assert (event.client_id, event.username, event.topic) == ("é" * 32, "x" + "😀" * 11, "ab€" * 16)
 
 
-def test_observed_messages_are_told_and_forced_ones_are_not() -> None:
+def test_observed_messages_are_told_and_redeliveries_that_pass_like_them() -> None:
     one = segment()
     engine = engine_of(limit("a", Action.OBSERVE), limit("b", Action.DROP), memory=one)
     client = Client().subject()
     for _ in range(2):
-        assert engine.judge(client, b"t", force=True, now_ns=START).action == "pass"
-    assert [(it.slot, it.action) for it in one.events(0, 0)[0]] == [(0, "observe")]
+        assert engine.judge(client, b"t", again=True, now_ns=START).action == "pass"
+    assert [(it.slot, it.action) for it in one.events(0, 0)[0]] == [(0, "observe"), (1, "observe")]
+    assert one.tallies(1)[:4] == [1, 1, 0, 0]
+
+
+def test_a_redelivery_passes_over_its_budget_until_there_are_too_many() -> None:
+    one = segment()
+    engine = engine_of(limit(action=Action.DROP), memory=one)
+    client, other = Client().subject(), Client("other").subject()
+
+    def actions(times: int, now: int = START) -> list[str]:
+        return [engine.judge(client, b"t", 1, again=True, now_ns=now).action for _ in range(times)]
+
+    assert actions(22) == ["pass"] * 21 + ["disconnect"]  # one of the budget's own, twenty beyond it
+    expected = {"passed": 1, "observe": 20, "disconnect": 1}
+    assert one.tallies(0) == [expected.get(name, 0) for name in TALLIES]
+    assert engine.judge(client, b"t", 1, now_ns=START).action == "drop"
+    assert engine.judge(other, b"t", 1, again=True, now_ns=START).action == "pass"
+    assert actions(3, START + SECOND) == ["pass", "pass", "disconnect"]
+    assert [(it.kind, it.action) for it in one.events(0, 0)[0]] == [("began", "observe"), ("still", "disconnect")]
 
 
 def test_events_that_were_overwritten_are_counted_as_lost() -> None:
     one = segment(records=8)
     engine = engine_of(limit(), memory=one)
     for number in range(20):
-        client = Client(f"{number}").subject()
+        client = Client(f"{number}", address=IPv4Address(number)).subject()
         engine.judge(client, b"t", now_ns=START)
         engine.judge(client, b"t", now_ns=START)
     events, written, lost = one.events(0, 0)
@@ -271,14 +289,41 @@ def test_events_that_were_overwritten_are_counted_as_lost() -> None:
 def test_a_flood_of_keys_does_not_push_out_who_is_told_of() -> None:
     one = segment(records=8192, words=1 << 20)
     engine = engine_of(limit(), memory=one)
-    for number in range(6000):
+    for number in range(12000):
         client = Client(f"{number}", address=IPv4Address(0x0A000000 + 256 * number)).subject()
         engine.judge(client, b"t", now_ns=START)
         engine.judge(client, b"t", now_ns=START)
     events, written, _ = one.events(0, 0)
-    assert written == len(events) < 4096
-    assert one.events_lost(0) == 6000 - written
+    assert written == len(events) <= 8192
+    assert one.events_lost(0) == 12000 - written
     assert {it.kind for it in events} == {"began"}
+
+
+KEYS = (Key(KeyKind.CLIENT), Key(KeyKind.TOPIC))
+
+
+def test_one_source_does_not_push_out_the_others() -> None:
+    one = segment(records=8192)
+    engine = engine_of(Limit("a", Event.PUBLISH, Cases(Action.DROP), KEYS, size=ByClass(1)), memory=one)
+    flooder = Client("flooder", address=IPv4Address("192.0.2.1")).subject()
+    for number in range(5000):
+        engine.judge(flooder, b"t/%d" % number, payload=2, now_ns=START)
+    for number in range(100):
+        other = Client(f"{number}", address=IPv4Address(0x0A000000 + 256 * number)).subject()
+        engine.judge(other, b"t", payload=2, now_ns=START)
+    told = {it.client_id for it in one.events(0, 0)[0]}
+    assert len(told) > 90, "all others but those whose places happen to be the flooder's"
+
+
+def test_an_episode_that_grows_stricter_is_told_again() -> None:
+    one = segment()
+    engine = engine_of(
+        Limit("a", Event.PUBLISH, Cases(Action.DISCONNECT, {0: Action.DROP}), size=ByClass(1)), memory=one
+    )
+    client = Client().subject()
+    for qos in (0, 1, 0):
+        engine.judge(client, b"t", qos, payload=2, now_ns=START)
+    assert [(it.kind, it.action) for it in one.events(0, 0)[0]] == [("began", "drop"), ("still", "disconnect")]
 
 
 def test_a_segment_without_records_tells_nothing() -> None:
@@ -467,7 +512,7 @@ def test_decide_takes_the_topic_from_where_it_lies_in_the_packet() -> None:
     assert engine.last() == ("drop", "a", 1.000000001, 1, False, False)
     assert engine.decide(client, packet, 4, 6, 0, False, 7, 1, False, 1000.0) == Action.PASS
     assert engine.decide(client, packet, 4, 5, 0, False, 7, 2, True, 1000.0) == Action.PASS
-    assert (engine.forced, engine.refused_by) == (True, "a")
+    assert engine.refused_by == ""
 
 
 def test_matching_names_limits_and_charges_nothing() -> None:
@@ -588,7 +633,7 @@ def test_slots_decide_where_a_limit_counts() -> None:
 
 def claim_at(now_ns: int, nonce: int = 77) -> int:
     """What stands for a time in a word that somebody is about to make a bucket of (native/table.c)."""
-    return now_ns >> 20 << 16 | nonce << 1 | 1
+    return now_ns >> 20 << 32 | nonce << 1 | 1
 
 
 def test_the_claim_of_a_process_that_died_is_taken_over() -> None:

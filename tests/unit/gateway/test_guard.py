@@ -7,9 +7,10 @@ from support.playbook import Playbook, connack, publish
 from tidegate.engine.binding import Engine
 from tidegate.engine.counters import MALFORMED
 from tidegate.gateway.connection import MOST_WAITING, STORE
-from tidegate.gateway.guard import MOST_PLAYED, REDELIVERIES
+from tidegate.gateway.guard import MOST_PLAYED
 from tidegate.gateway.states import State
 from tidegate.mqtt.ack import Ack, write_ack
+from tidegate.mqtt.connect import Connect
 from tidegate.mqtt.errors import Fault
 from tidegate.mqtt.framing import Frame
 from tidegate.mqtt.properties import Properties, PropertyId, get, read_properties
@@ -145,6 +146,16 @@ class TestReject:
         assert get(properties, P.USER_PROPERTY) is None
         assert "too large" in str(get(properties, P.REASON_STRING))
 
+    def test_a_flood_is_not_answered_by_a_larger_one(self) -> None:
+        play = spent(5).client(publish(qos=1, version=5) * 1000)
+        assert len(play.take()[0]) < 12 * 1000, "five bytes each, but for the first hundred"
+
+    def test_an_identifier_that_the_broker_has_still_to_acknowledge_cannot_be_refused(self) -> None:
+        play = Playbook.opened(5, engine=two())
+        play.client(publish(qos=1, packet_id=7, version=5) + publish(version=5))
+        assert play.client(publish(qos=1, packet_id=7, version=5)).take()[2] == ["end"]
+        assert play.counters.value(MALFORMED + Fault.PACKET_ID) == 1
+
 
 class TestDisconnect:
     def test_version_5_is_told(self) -> None:
@@ -182,12 +193,27 @@ class TestRedelivery:
         play = spent().client(publish(qos=2, packet_id=7, dup=True))
         assert play.take() == (write_ack(PacketType.PUBREC, 7), b"", [])
 
-    def test_one_who_goes_on_is_closed(self) -> None:
-        play = spent(session_present=True)
-        for packet_id in range(1, REDELIVERIES + 1):
+    def test_one_who_goes_on_is_closed_over_however_many_connections(self) -> None:
+        one = two()
+        play = spent(engine=one, session_present=True)
+        for packet_id in range(1, 11):
+            play.client(publish(qos=2, packet_id=packet_id, dup=True))
+        play = Playbook.opened(engine=one, session_present=True)
+        for packet_id in range(11, 21):
             play.client(publish(qos=2, packet_id=packet_id, dup=True))
         assert play.take()[2] == []
-        assert play.client(publish(qos=2, packet_id=999, dup=True)).take()[2] == ["end"]
+        assert play.client(publish(qos=2, packet_id=21, dup=True)).take()[2] == ["end"]
+
+    def test_version_3_1_does_not_tell_of_a_session(self) -> None:
+        persistent = Connect(version=3, bridge=False, clean_start=False, keepalive=0, client_id="c").write()
+        play = Playbook(engine=two())
+        play.client(persistent)
+        play.upstream()
+        play.broker(connack(3))
+        play.client(publish() * 2)
+        again = publish(qos=2, packet_id=7, dup=True)
+        play.take()
+        assert play.client(again).take()[1] == again
 
     def test_qos_1_with_dup_has_no_privilege(self) -> None:
         play = spent(session_present=True).client(publish(qos=1, packet_id=7, dup=True))
@@ -227,6 +253,14 @@ class TestInsideABrokersPacket:
         play.take()
         assert play.client(publish(qos=1, packet_id=7)).take()[0] == b""
         assert play.broker(large[500:] + connack()[:0]).take()[0] == large[500:] + write_ack(PacketType.PUBACK, 7)
+
+    def test_an_exchange_that_is_played_waits_too(self) -> None:
+        large = publish(payload=bytes(1000))
+        play = spent().client(publish(qos=2, packet_id=7))
+        play.take()
+        play.broker(large[:500]).take()
+        assert play.client(write_ack(PacketType.PUBREL, 7)).take() == (b"", b"", [])
+        assert play.broker(large[500:]).take()[0] == large[500:] + write_ack(PacketType.PUBCOMP, 7)
 
     def test_one_that_floods_meanwhile_is_no_longer_read(self) -> None:
         large = publish(payload=bytes(1000))

@@ -42,8 +42,8 @@ class Worker:
     def reload(self) -> None:
         self.engine.load(self.engine.segment.policy())
 
-    def publish(self, client: str = "c", topic: str = "t", count: int = 1) -> list[str]:
-        subject = Subject(client.encode(), None, IPv4Address("10.0.0.1").packed, b"l", 5)
+    def publish(self, client: str = "c", topic: str = "t", count: int = 1, address: str = "10.0.0.1") -> list[str]:
+        subject = Subject(client.encode(), None, IPv4Address(address).packed, b"l", 5)
         return [self.engine.judge(subject, topic.encode(), 1, now_ns=START).action for _ in range(count)]
 
 
@@ -287,7 +287,7 @@ class TestTransitions:
         host = make(hourly("a", 1), buckets=1 << 16)
         worker = Worker(host)
         for number in range(RECORDS + 100):
-            worker.publish(f"c{number}", count=2)
+            worker.publish(f"c{number}", count=2, address=f"10.{number // 256}.{number % 256}.1")
         crowded_out = host.events_lost  # two keys of one place among the episodes: the worker itself cannot tell
         told = list(host.transitions())
         assert len(told) == RECORDS

@@ -23,7 +23,8 @@ struct tg_quota tg_quota_of(const struct tg_budget *budget, uint64_t words, uint
     if (source > limit) source = limit;
     uint64_t life = budget->burst + budget->largest;
     uint64_t by_limit = even(life / limit), by_source = even(life / source);
-    return (struct tg_quota){{by_limit, even(life), by_limit}, {by_source, even(life), by_source}};
+    /* The crowds take a limit's word to twice the burst; the largest charge says that this is no damage. */
+    return (struct tg_quota){{by_limit, even(life), even(life) + by_limit}, {by_source, even(life), by_source}};
 }
 
 static struct tg_key own_key(const struct tg_charge *c, uint32_t slot, uint64_t purpose, uint64_t whose)
@@ -38,10 +39,12 @@ static int charge_crowd(const struct tg_charge *c, uint64_t *wait, struct tg_cha
     int outcome = tg_charge(c->table, key, c->plan->cost, c->now, c->commit, wait, &done->where);
     if (outcome == TG_ABSENT) {
         struct tg_cost more = c->plan->quota->limit; /* crowds may use as many words again as keys may */
-        uint64_t unused;
+        uint64_t *quota = &c->slot->quota[c->plan->index], unused;
         more.burst *= 2;
-        if (tg_charge_word(&c->slot->quota[c->plan->index], more, c->now, c->commit, &unused) == TG_CHARGED)
+        if (tg_charge_word(quota, more, c->now, c->commit, &unused) == TG_CHARGED) {
             outcome = tg_charge_new(c->table, key, c->plan->cost, c->now, c->commit, wait, &done->where);
+            if (outcome == TG_FULL && c->commit) __atomic_fetch_sub(quota, more.ticks, __ATOMIC_SEQ_CST);
+        }
     }
     if (outcome != TG_ABSENT && outcome != TG_FULL) return outcome;
     done->word = &c->slot->crowd[c->plan->index];
@@ -63,7 +66,10 @@ bool tg_charge_budget(const struct tg_charge *c, uint64_t *wait, struct tg_charg
         else
             outcome = TG_FULL;
         if (outcome != TG_FULL) return outcome == TG_CHARGED;
-        if (c->commit) __atomic_fetch_sub(quota, c->plan->quota->limit.ticks, __ATOMIC_SEQ_CST); /* no bucket was made */
+        if (c->commit) { /* no bucket was made: nothing is owed for it */
+            __atomic_fetch_sub(quota, c->plan->quota->limit.ticks, __ATOMIC_SEQ_CST);
+            if (where != NULL) tg_undo(where, source.tag, c->plan->quota->source.ticks);
+        }
     }
     *crowd = true;
     return charge_crowd(c, wait, done) == TG_CHARGED;

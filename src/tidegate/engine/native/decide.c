@@ -11,6 +11,8 @@
 #include "gcra.h"
 #include "hash.h"
 
+#define MONTH ((uint64_t)30 * 86400 * 1000000000 * TG_TICKS)
+
 struct walk {
     struct tg_engine *engine;
     const struct tg_profile *profile;
@@ -235,6 +237,22 @@ static const uint8_t crowd_most[TG_EVENTS][2] = {
     [TG_AUTH_FAILURE] = {TG_OBSERVE, TG_OBSERVE},
 };
 
+/* A redelivery over its budget passes, as the receiver may hold the message already and must not be left with it: so many at
+ * once for each key, one more each second. A client redelivers what it had in flight when its last connection ended,
+ * by default at most 20 with Mosquitto; one that goes on is evading the limit, over however many connections. */
+#define FOR_REDELIVERY 0x616761696eu
+#define REDELIVERIES 20u
+
+static bool may_pass_again(const struct tg_charge *c, const struct tg_limit *limit, uint64_t hash)
+{
+    const uint64_t second = (uint64_t)1000000000 * TG_TICKS;
+    struct tg_key key = tg_key_make(limit->slot, tg_mix(tg_mix(hash, limit->identity), FOR_REDELIVERY));
+    struct tg_word *where;
+    uint64_t wait;
+    return tg_charge_new(c->table, key, (struct tg_cost){second, REDELIVERIES * second, second}, c->now, true, &wait, &where)
+           == TG_CHARGED;
+}
+
 void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_profile *profile,
                const struct tg_who *who, const struct tg_message *message, uint64_t now_ns, struct tg_verdict *verdict)
 {
@@ -270,21 +288,26 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
         const struct tg_limit *limit = &policy->limits[entry->limit];
         uint32_t count = entry->rate.count + entry->bandwidth.count, mine = charged;
         uint64_t wait = 0;
-        bool by_size = message->payload > entry->size, over = by_size, crowd = false;
+        bool by_size = message->payload > entry->size, over = by_size, crowd = false, crowded = false;
         c.slot = &engine->segment.slot[limit->slot];
         c.slot_number = limit->slot;
         for (uint32_t b = 0; b < count; b++, plan++) {
             uint64_t longer;
+            bool by_crowd = false;
             c.plan = plan;
             c.commit = !refused && !over;
-            if (!tg_charge_budget(&c, &longer, &engine->done[charged], &crowd)) {
+            bool passes = tg_charge_budget(&c, &longer, &engine->done[charged], &by_crowd);
+            crowded |= by_crowd;
+            if (!passes) {
                 over = true;
+                crowd |= by_crowd;
                 if (longer > wait) wait = longer;
             } else if (c.commit) {
                 charged++;
             }
         }
-        if (crowd) tally(engine, limit->slot, TG_TALLY_CROWDED);
+        if (crowded) tally(engine, limit->slot, TG_TALLY_CROWDED);
+        crowd &= !by_size;
         if (!over) continue;
         /* Who is told of: the key, or all that count together. */
         uint64_t whose = tg_mix(crowd ? subject->vicinity : engine->hashes[m], limit->identity);
@@ -294,13 +317,11 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
         tg_take_back(engine->done, mine, charged);
         charged = mine;
         found->entry = TG_NONE; /* it did not pass this one */
+        if (message->again && action > TG_OBSERVE) action = may_pass_again(&c, limit, engine->hashes[m]) ? TG_OBSERVE : TG_DISCONNECT;
         if (action == TG_OBSERVE) {
             tally(engine, limit->slot, TG_OBSERVE);
             if (who != NULL && engine->tallies != NULL)
-                tg_note(engine, who, message, limit->slot, whose, TG_OBSERVE, crowd, now_ns);
-        } else if (action != TG_PASS && message->force) {
-            verdict->forced = true;
-            verdict->limit = entry->limit;
+                tg_note(engine, who, subject->source, message, limit->slot, whose, TG_OBSERVE, crowd, now_ns);
         } else if (action != TG_PASS) {
             tg_take_back(engine->done, 0, charged);
             charged = 0;
@@ -320,14 +341,14 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
     if (refused) {
         tally(engine, decider_slot, verdict->action);
         if (who != NULL && engine->tallies != NULL)
-            tg_note(engine, who, message, decider_slot, decider_key, (uint8_t)verdict->action, verdict->crowd, now_ns);
+            tg_note(engine, who, subject->source, message, decider_slot, decider_key, (uint8_t)verdict->action, verdict->crowd, now_ns);
         return;
     }
     for (uint32_t m = 0; m < matched; m++)
         if (engine->matches[m].entry != TG_NONE) tally(engine, policy->limits[engine->matches[m].limit].slot, TG_TALLY_PASSED);
 }
 
-bool tg_engine_init(struct tg_engine *engine, const struct tg_segment *segment, uint32_t row, uint16_t nonce)
+bool tg_engine_init(struct tg_engine *engine, const struct tg_segment *segment, uint32_t row, uint32_t nonce)
 {
     memset(engine, 0, sizeof *engine);
     engine->segment = *segment;
@@ -380,6 +401,9 @@ bool tg_engine_load(struct tg_engine *engine, const void *blob, size_t bytes, ch
     /* Scaled down to TG_LEAST_SCALE, a charge takes its budget further than the policy foresees; damage lies years ahead. */
     uint64_t horizon = policy.head->horizon;
     engine->table.horizon = horizon > (uint64_t)1 << 53 ? (uint64_t)1 << 61 : horizon << 8;
+    /* Nor may one process, still with a policy of seconds, take another's debts of days for damage. A month is one in four
+     * hundred of what damage may write. */
+    if (engine->table.horizon < MONTH) engine->table.horizon = MONTH;
     return true;
 }
 

@@ -164,7 +164,7 @@ struct tg_cost { uint64_t ticks, burst, largest; }; /* of one charge to one budg
 struct tg_key { uint64_t tag, hash; };
 enum { TG_CHARGED, TG_OVER, TG_ABSENT, TG_FULL };
 
-struct tg_table { struct tg_word *words; uint64_t mask; uint64_t horizon; uint16_t nonce; };
+struct tg_table { struct tg_word *words; uint64_t mask; uint64_t horizon; uint32_t nonce; };
 
 struct tg_key tg_key_make(uint32_t slot, uint64_t hash);
 void tg_prefetch(const struct tg_table *table, struct tg_key key);
@@ -277,7 +277,7 @@ struct tg_message {
     size_t topic_size;
     uint64_t packet, payload;   /* bytes */
     uint8_t event, qos, retain;
-    bool force;                 /* passes whatever the budgets say; charged where they allow */
+    bool again;                 /* may be with the receiver already: over a limit it passes, or ends the connection */
 };
 
 struct tg_verdict {
@@ -286,7 +286,6 @@ struct tg_verdict {
     uint32_t matched;
     bool crowd;                 /* it decided by a crowd's budget */
     bool by_size;               /* no wait will help */
-    bool forced;                /* over a limit, and passed all the same */
     uint64_t wait;              /* ns until all that refused would pass */
 };
 
@@ -294,7 +293,7 @@ struct tg_episode {             /* a key that is over a limit; `event` is what w
     struct tg_event event;
     uint64_t last, told;
 };
-#define TG_EPISODES 4096u
+#define TG_EPISODES 8192u
 #define TG_CACHED_LEVELS 8u
 
 struct tg_match { uint32_t limit, entry; };
@@ -337,7 +336,7 @@ struct tg_engine {
     uint32_t topic_known;       /* a bit for each that has been computed */
 };
 
-bool tg_engine_init(struct tg_engine *engine, const struct tg_segment *segment, uint32_t row, uint16_t nonce);
+bool tg_engine_init(struct tg_engine *engine, const struct tg_segment *segment, uint32_t row, uint32_t nonce);
 bool tg_engine_load(struct tg_engine *engine, const void *blob, size_t bytes, char error[TG_ERROR]);
 void tg_engine_free(struct tg_engine *engine);
 void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_profile *profile,
@@ -346,8 +345,8 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
 uint32_t tg_matching(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_profile *profile,
                      const struct tg_message *message, uint32_t *out);
 
-void tg_note(struct tg_engine *engine, const struct tg_who *who, const struct tg_message *message, uint32_t slot,
-             uint64_t key, uint8_t action, bool crowd, uint64_t now_ns);
+void tg_note(struct tg_engine *engine, const struct tg_who *who, uint64_t source, const struct tg_message *message,
+             uint32_t slot, uint64_t key, uint8_t action, bool crowd, uint64_t now_ns);
 /* Ends what has been quiet; a worker calls it some times a second. */
 void tg_sweep(struct tg_engine *engine, uint64_t now_ns);
 /* Copies the event with this sequence number: 1 copied, 0 not written yet, -1 overwritten. */

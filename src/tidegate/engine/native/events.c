@@ -1,6 +1,6 @@
 /* Transitions for people to read: a key came under a limit, still is, no longer is. A flood makes two or three records,
- * not one a message, and one flooder cannot push the others out: a key holds its place among the episodes until it has
- * been quiet, a newcomer who finds the place taken is counted as lost. */
+ * not one a message, and one flooder cannot push the others out: a source has a few places among the episodes, a key
+ * holds its place until it has been quiet, and a message that finds all places taken is counted as lost. */
 #include <string.h>
 
 #include "hash.h"
@@ -8,6 +8,7 @@
 
 #define QUIET ((uint64_t)5 * 1000000000)    /* ns without an excess after which an episode has ended */
 #define AGAIN ((uint64_t)30 * 1000000000)   /* ns after which one that goes on is told again */
+#define PLACES 32u                          /* episodes that one source may have at a time */
 #define SWEPT 256u                          /* episodes looked at by one sweep */
 
 static void copy_text(char *to, uint8_t *size, size_t room, const char *from, size_t from_size)
@@ -60,28 +61,38 @@ static void begin(struct tg_episode *episode, const struct tg_who *who, const st
     copy_text(event->topic, &event->topic_size, sizeof event->topic, message->topic, message->topic_size);
 }
 
-void tg_note(struct tg_engine *engine, const struct tg_who *who, const struct tg_message *message, uint32_t slot,
-             uint64_t key, uint8_t action, bool crowd, uint64_t now_ns)
+/* The place of a key among those of its source: its own, a free one, or NULL when all are taken. */
+static struct tg_episode *find(struct tg_engine *engine, uint64_t source, uint32_t slot, uint64_t key, uint64_t now_ns)
 {
-    struct tg_episode *episode = &engine->episodes[key & (TG_EPISODES - 1)];
-    bool quiet = (int64_t)(now_ns - episode->last) > (int64_t)QUIET;
-    if (episode->event.key == key && episode->event.slot == slot && !quiet) {
-        episode->event.count++;
-        episode->last = now_ns;
-        if ((int64_t)(now_ns - episode->told) > (int64_t)AGAIN) tell(engine, episode, TG_STILL, now_ns);
+    struct tg_episode *places = &engine->episodes[source & (TG_EPISODES - 1) & ~(uint64_t)(PLACES - 1)], *room = NULL;
+    for (unsigned i = 0; i < PLACES; i++) {
+        struct tg_episode *episode = &places[i];
+        bool quiet = (int64_t)(now_ns - episode->last) > (int64_t)QUIET;
+        if (episode->event.key == key && episode->event.slot == slot && !quiet) return episode;
+        if (room == NULL && (episode->event.key == 0 || quiet)) room = episode;
+    }
+    if (room != NULL && room->event.key != 0) tell(engine, room, TG_ENDED, now_ns);
+    if (room != NULL) room->event.key = 0;
+    return room;
+}
+
+void tg_note(struct tg_engine *engine, const struct tg_who *who, uint64_t source, const struct tg_message *message,
+             uint32_t slot, uint64_t key, uint8_t action, bool crowd, uint64_t now_ns)
+{
+    if (key == 0) key = 1; /* 0 is nobody's */
+    struct tg_episode *episode = find(engine, source, slot, key, now_ns);
+    if (episode == NULL) {
+        __atomic_fetch_add(&engine->segment.row_heads[engine->row].lost, 1, __ATOMIC_RELAXED);
         return;
     }
-    if (episode->event.key != 0) {
-        if (!quiet) {
-            struct tg_row_head *head = &engine->segment.row_heads[engine->row];
-            __atomic_fetch_add(&head->lost, 1, __ATOMIC_RELAXED);
-            return;
-        }
-        tell(engine, episode, TG_ENDED, now_ns);
-    }
-    begin(episode, who, message, slot, key, action, crowd);
+    bool begins = episode->event.key == 0;
+    if (begins) begin(episode, who, message, slot, key, action, crowd);
+    else episode->event.count++;
     episode->last = now_ns;
-    tell(engine, episode, TG_BEGAN, now_ns);
+    bool stricter = action > episode->event.action;
+    if (stricter) episode->event.action = action;
+    if (begins) tell(engine, episode, TG_BEGAN, now_ns);
+    else if (stricter || (int64_t)(now_ns - episode->told) > (int64_t)AGAIN) tell(engine, episode, TG_STILL, now_ns);
 }
 
 void tg_sweep(struct tg_engine *engine, uint64_t now_ns)

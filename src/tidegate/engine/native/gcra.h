@@ -25,7 +25,7 @@
 #define TG_TICKS 16u
 #define TG_UNSCALED 65536u
 #define TG_LEAST_SCALE 256u     /* no factor is below 1/256, whatever is stored: what one charge can do has an end */
-#define TG_LAG ((int64_t)1000000000 * TG_TICKS)
+#define TG_LAG ((int64_t)10 * 1000000000 * TG_TICKS)
 
 static inline uint64_t tg_ticks(uint64_t ns) { return ns * TG_TICKS; }
 static inline int64_t tg_ahead(uint64_t tat, uint64_t now) { return (int64_t)(tat - now); }

@@ -115,7 +115,7 @@ static bool budgets_valid(const struct tg_policy *policy, char error[TG_ERROR])
 {
     for (uint32_t i = 0; i < policy->head->budgets; i++) {
         const struct tg_budget *budget = &policy->budgets[i];
-        if (budget->shift > 63 || budget->multiplier >> budget->shift > LONGEST || budget->burst > LONGEST
+        if (budget->multiplier == 0 || budget->multiplier >> 63 != 0 || budget->shift > 63 || budget->multiplier >> budget->shift > LONGEST || budget->burst > LONGEST
             || budget->largest > LONGEST || ((budget->burst | budget->largest) & 1) != 0)
             return refuse(error, "budget", i);
     }

@@ -234,8 +234,8 @@ size_t tg_resolve(const struct tg_policy *policy, const uint64_t secret[2], cons
     }
     subject->family = who->family;
     subject->version = who->version;
-    subject->source = hash_address(secret, who, who->family == 4 ? 32 : 64);
-    subject->vicinity = hash_address(secret, who, who->family == 4 ? 24 : 56);
+    subject->source = hash_address(secret, who, who->family == 4 ? 32 : 56); /* what one customer gets */
+    subject->vicinity = hash_address(secret, who, who->family == 4 ? 24 : 48);
     for (uint32_t i = 0; i < head->components; i++) {
         const struct tg_component *component = &policy->components[i];
         uint64_t hash = 0;

@@ -70,13 +70,13 @@ void tg_prefetch(const struct tg_table *table, struct tg_key key)
 static uint64_t claim(const struct tg_table *table, uint64_t now)
 {
     uint64_t coarse = now / TG_TICKS >> 20;
-    return coarse << 16 | (uint64_t)(table->nonce & 0x7fff) << 1 | PENDING;
+    return coarse << 32 | (uint64_t)(table->nonce & 0x7fffffff) << 1 | PENDING;
 }
 
 static bool stale(uint64_t tat, uint64_t now)
 {
-    int64_t age = (int64_t)(((now / TG_TICKS >> 20) << 16) - (tat & ~(uint64_t)0xffff));
-    return age > (int64_t)STALE << 16 || age < -((int64_t)STALE << 16);
+    int32_t age = (int32_t)((uint32_t)(now / TG_TICKS >> 20) - (uint32_t)(tat >> 32));
+    return age > STALE || age < -STALE;
 }
 
 /* Whether a word may be given to another key. A time beyond the horizon is damage: no policy takes one so far. */
@@ -206,9 +206,9 @@ void tg_undo(struct tg_word *where, uint64_t tag, uint64_t ticks)
 int tg_charge_word(uint64_t *word, struct tg_cost cost, uint64_t now, bool commit, uint64_t *wait)
 {
     for (int tries = 0; tries < TRIES; tries++) {
-        uint64_t seen = load(word), next = seen;
+        uint64_t seen = load(word), next = seen != 0 ? seen : now; /* 0: never charged; no time, as now may be any */
         if (!tg_gcra(&next, cost, now, wait)) {
-            if (next != seen) __sync_bool_compare_and_swap(word, seen, next);
+            if (next != seen && seen != 0) __sync_bool_compare_and_swap(word, seen, next);
             return TG_OVER;
         }
         if (!commit || __sync_bool_compare_and_swap(word, seen, next)) return TG_CHARGED;
