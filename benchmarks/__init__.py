@@ -10,9 +10,12 @@ Scripts, each run as `python -m benchmarks.NAME` in the root of the repository:
 - `keys`: memory, the attacker's gain and everybody else's loss under ten million keys.
 - `reload`: fifty reloads under load: no disconnect, no loss, budgets go on.
 - `profile_worker`: where the CPU of a worker goes.
+- `engine`: nanoseconds of a decision without Python in between; ends with the design's figures.
+- `hits`: `tidegate.Limiter` beside the rate limiters of PyPI.
 
 What they stand on, in reading order: `stage` (processes of one run), `wire` (the few packets of a probe),
 `targets` (the broker and all that can stand in front of it), `scenarios`, `figures`, `report`, `machine`,
 `relay_floor`, `sink_broker`, `sender` and `arrivals` (a publisher and a subscriber by hand), `metrics`,
-`streams`, `orphans`, `victims`, `keys_engine`, and `mqload.c`, the load.
+`streams`, `orphans`, `victims`, `keys_engine`, `mqload.c`, the load, and `engine_bench.c`, the
+driver of `engine`.
 """

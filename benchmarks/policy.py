@@ -1,7 +1,7 @@
 """The policy that gateways are measured with: a hundred limits, ten of which meet each message and none of which bites.
 
-The ten are of ten kinds: by client, user, address, prefix, topic, its first levels, class, listener and all, by messages
-and by bytes. The others are for other topics and other clients, as a real policy's are.
+The ten are of ten kinds: by client, user, address, prefix, topic, its first levels, class, listener and all, by
+messages and by bytes. The others are for other topics and other clients, as a real policy's are.
 """
 
 LIMITS = 100

@@ -10,6 +10,7 @@ import fcntl
 import mmap
 import os
 import secrets
+import stat
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -34,9 +35,11 @@ def secret() -> tuple[int, int]:
 
 def create_anonymous(size: int) -> int:
     """A file descriptor of so many zeroed bytes without a name; SegmentError when there is not so much memory."""
-    fd = os.memfd_create("tidegate-segment", 0)
+    fd = os.memfd_create("tidegate-segment", os.MFD_ALLOW_SEALING)
     try:
         _take(fd, size, "memory")
+        # Nobody who has it can take it away from under the others.
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     except BaseException:
         os.close(fd)
         raise
@@ -71,6 +74,7 @@ def open_named(
                 f"{path}: cannot be opened: {error.strerror}", f"let this user read and write {path}"
             ) from error
         try:
+            _check_owner(path, fd)
             memory = map_memory(fd)
             if not is_stale(memory):
                 return memory
@@ -82,6 +86,19 @@ def open_named(
             raise SegmentError(f"{path}: cannot be used: {error}", f"remove it: rm {path}") from error
         finally:
             os.close(fd)
+
+
+def _check_owner(path: Path, fd: int) -> None:
+    """Raise SegmentError for a file that a stranger may change: he could take it away from under us at any time."""
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise SegmentError(f"{path}: not a regular file", "choose another path")
+    ours = status.st_uid in (0, os.geteuid())
+    shared = status.st_gid in (os.getegid(), *os.getgroups()) and not status.st_mode & stat.S_IWOTH
+    if not (ours or shared):
+        raise SegmentError(
+            f"{path}: belongs to user {status.st_uid}", "choose another path, or have its owner remove it"
+        )
 
 
 def _is_behind(path: Path, fd: int) -> bool:

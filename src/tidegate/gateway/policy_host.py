@@ -95,7 +95,8 @@ class PolicyHost:
             live, full = census[slot]
             yield LimitCounts(
                 limit.name,
-                _actions(limit),
+                # A redelivery that passes over its budget counts as observed, whatever the limit does to others.
+                _actions(limit) | ({Action.OBSERVE} if limited[Action.OBSERVE - 1] else frozenset()),
                 passed,
                 {action: limited[action - 1] for action in Action if action is not Action.PASS},
                 crowded,

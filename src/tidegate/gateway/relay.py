@@ -242,9 +242,13 @@ class Relay:
         """Close both sides once they have what was written; after LINGER whatever is left is cut off."""
         self.ended = True
         self.host.connection_ended(self, self.connection)
-        for transport in (self.broker, self.client):
-            if transport is not None:
-                transport.close()
+        if self.client is not None:
+            self.client.close()
+        if self.broker is not None and not self.broker.is_closing():
+            # Half-closed: the broker reads all that has passed, and then the end. Were it closed whole, the broker's
+            # first answer would fail, and Mosquitto then leaves the rest unread.
+            self._free_broker(self.broker_stopped)
+            self.broker.write_eof()
         if self.timer is not None:
             self.timer.cancel()
         self.timer = self.loop.call_later(LINGER, self._cut)
@@ -275,6 +279,8 @@ class Relay:
             self.client.resume_reading()
 
     def _stop_broker(self, reason: int) -> None:
+        if self.ended:  # its end is waited for
+            return
         if not self.broker_stopped and self.broker is not None and not self.broker.is_closing():
             self.broker.pause_reading()
         self.broker_stopped |= reason

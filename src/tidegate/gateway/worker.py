@@ -91,6 +91,8 @@ class Worker:
         self._opening = asyncio.Semaphore(MAX_OPENING)
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
+        self._generation = 0
+        """Of the segment's policies, the one that is loaded; 0 before the first."""
 
     async def start(self) -> None:
         """Accept clients."""
@@ -157,9 +159,13 @@ class Worker:
         await self._health.watch(lambda: bool(self.relays))
 
     def reload(self) -> bool:
-        """Decide by the segment's present policy: whether it could be. Connections learn of it at their next message."""
+        """Decide by the segment's present policy: whether it could be. Connections learn of it at their next message.
+
+        One that could not is tried again by and by.
+        """
         engine = self.engine
         assert engine is not None
+        generation = engine.segment.generation
         try:
             engine.load(engine.segment.policy())
         except PolicyError as error:
@@ -167,6 +173,7 @@ class Worker:
             # it another order to reload; or memory is out.
             self._log.error("policy not loaded", reason=str(error))
             return False
+        self._generation = generation
         return True
 
     async def measure_lag(self) -> None:
@@ -177,6 +184,8 @@ class Worker:
             lag = max(0.0, self._loop.time() - due)
             if self.engine is not None:
                 self.engine.sweep(self._loop.time())
+                if self._generation != self.engine.segment.generation and self._generation:
+                    self.reload()
             self.counters.add(LAG_COUNT, 1)
             self.counters.add(LAG_MICROSECONDS, int(lag * 1e6))
             for index, bound in enumerate(LAG_BOUNDS):

@@ -310,7 +310,7 @@ def test_one_source_does_not_push_out_the_others() -> None:
         engine.judge(flooder, b"t/%d" % number, payload=2, now_ns=START)
     for number in range(100):
         other = Client(f"{number}", address=IPv4Address(0x0A000000 + 256 * number)).subject()
-        engine.judge(other, b"t", payload=2, now_ns=START)
+        engine.judge(other, b"other/%d" % number, payload=2, now_ns=START)
     told = {it.client_id for it in one.events(0, 0)[0]}
     assert len(told) > 90, "all others but those whose places happen to be the flooder's"
 

@@ -288,3 +288,33 @@ def test_every_single_byte_of_a_head_may_be_wrong() -> None:
             continue
         shape = (segment.rows, segment.slots, SHAPE[2], segment.words, segment.policy_room)
         assert Segment.size(*shape) == SIZE, f"byte {at} was believed"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_file_of_a_stranger_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "segment"
+    open_named(path, 4096, lambda _: None).close()
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    monkeypatch.setattr(os, "getegid", lambda: 12345)
+    monkeypatch.setattr(os, "getgroups", lambda: [23456])
+    os.chown(path, 34567, 34567)
+    with pytest.raises(SegmentError, match="belongs to user"):
+        open_named(path, 4096, lambda _: None)
+    os.chown(path, -1, 23456)
+    open_named(path, 4096, lambda _: None).close()
+    path.chmod(0o666)
+    with pytest.raises(SegmentError, match="belongs to user"):
+        open_named(path, 4096, lambda _: None)
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(SegmentError, match="not a regular file"):
+        open_named(tmp_path / "fifo", 4096, lambda _: None)
+
+
+def test_anonymous_memory_cannot_be_taken_away() -> None:
+    fd = create_anonymous(8192)
+    with pytest.raises(PermissionError):
+        os.ftruncate(fd, 0)
+    os.close(fd)

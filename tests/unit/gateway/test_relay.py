@@ -42,6 +42,11 @@ class Transport:
     def close(self) -> None:
         self.closing = True
 
+    def write_eof(self) -> None:
+        """The other side reads to the end, and closes."""
+        assert not self.closing
+        self.closing = True
+
     def abort(self) -> None:
         self.closing = self.aborted = True
 
