@@ -45,7 +45,7 @@ class Hammers:
     def hit(self, target: str, plan: str, rounds: int) -> Counter[str]:
         """Run them; how often each key passed in each round."""
         control = self.folder / "control"
-        control.write_bytes(bytes(8 * PROCESSES))
+        control.write_bytes(bytes(16 * PROCESSES))
         shared = [str(control), str(self.path)]
         running = [
             subprocess.Popen(

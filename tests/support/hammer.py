@@ -2,7 +2,7 @@
 
     hammer.py CONTROL SEGMENT NUMBER PROCESSES ROUNDS TARGET PLAN
 
-CONTROL is a file of one word for each process: the phase it has reached, by which they wait for each other.
+CONTROL is a file of two words for each process: the phase and the step it has reached, by which they wait for others.
 TARGET: meter or engine (which takes its policy from the segment). PLAN: what a round is.
 
 - fresh: keys that nobody has seen, hit as the table is full of words that expire between one process's present and the
@@ -32,6 +32,8 @@ START = 10**6 * SECOND
 BURST = 3
 PERIOD = 10
 """Seconds for each message."""
+MOMENT = 100
+"""Looks, about a microsecond each."""
 WORDS = 4096
 LINE = 4
 """Words of a cache line."""
@@ -90,7 +92,7 @@ class Together:
 
     def __init__(self, path: Path, number: int, processes: int) -> None:
         self._words = memoryview(open_memory(path)).cast("Q")
-        self._number, self._processes, self._phase = number, processes, 0
+        self._number, self._processes, self._phase, self._step = number, processes, 0, 0
 
     def wait(self) -> None:
         self._phase += 1
@@ -98,6 +100,15 @@ class Together:
         for other in range(self._processes):
             while self._words[other] < self._phase:
                 os.sched_yield()
+
+    def meet(self) -> None:
+        """Waits for one of the others for a moment, as what is done after it is to happen at once."""
+        self._step += 1
+        self._words[self._processes + self._number] = self._step
+        others = [self._processes + other for other in range(self._processes) if other != self._number]
+        for _ in range(MOMENT):
+            if any(self._words[other] >= self._step for other in others):
+                return
 
 
 def litter(memory: mmap, at: int, now: int, processes: int, choose: random.Random) -> None:
@@ -134,6 +145,7 @@ def main() -> None:
         mine = now + number * SKEW if plan == "fresh" else now
         together.wait()
         for key in keys:
+            together.meet()
             if plan == "fresh" and choose.random() < 0.5:
                 budgets.bounce(key, mine)
             for _ in range(2):

@@ -22,7 +22,7 @@ from .rate import parse_rate
 BUDGETS = 1024
 """Different names and rates in one file; 192 bytes each."""
 WORDS_PER_KEY = 4
-"""A budget of one rate may have a quarter of the table at once (native/budget.c), so that `keys` of them always fit."""
+"""A budget of one rate may have a quarter of the table at once (native/budget.c), so that `keys` of them fit."""
 MOST_KEYS = 1 << 26
 """4 GiB."""
 _LEAST_WORDS = 1024

@@ -5,13 +5,10 @@
  * Budgets are charged in the policy's order. When one refuses, the earlier charges are taken back and the later limits
  * only asked, as one of them may be stricter. Two processes that do so at once may each refuse what would have passed alone;
  * neither can admit too much. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "gcra.h"
 #include "hash.h"
-
-#define MONTH ((uint64_t)30 * 86400 * 1000000000 * TG_TICKS)
 
 struct walk {
     struct tg_engine *engine;
@@ -346,77 +343,4 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
     }
     for (uint32_t m = 0; m < matched; m++)
         if (engine->matches[m].entry != TG_NONE) tally(engine, policy->limits[engine->matches[m].limit].slot, TG_TALLY_PASSED);
-}
-
-bool tg_engine_init(struct tg_engine *engine, const struct tg_segment *segment, uint32_t row, uint32_t nonce)
-{
-    memset(engine, 0, sizeof *engine);
-    engine->segment = *segment;
-    engine->row = row;
-    if (row < segment->rows) engine->tallies = segment->tallies + (size_t)row * segment->slots * TG_TALLIES;
-    engine->table = (struct tg_table){segment->table, segment->words - 1, (uint64_t)1 << 61, nonce};
-    engine->episodes = calloc(TG_EPISODES, sizeof *engine->episodes);
-    engine->seen = calloc(TG_SEEN, sizeof *engine->seen);
-    return engine->episodes != NULL && engine->seen != NULL;
-}
-
-bool tg_engine_load(struct tg_engine *engine, const void *blob, size_t bytes, char error[TG_ERROR])
-{
-    struct tg_policy policy;
-    if (!tg_policy_load(&policy, blob, bytes, engine->segment.slots, engine->segment.words, error)) return false;
-    size_t limits = policy.head->limits + 1, budgets = policy.most_budgets + 1;
-    uint32_t *stamps = calloc(limits, sizeof *stamps), *excepted = calloc(limits, sizeof *excepted);
-    struct tg_match *matches = calloc(limits, sizeof *matches);
-    struct tg_charge_done *done = calloc(budgets, sizeof *done);
-    struct tg_plan *plans = calloc(budgets, sizeof *plans);
-    uint64_t *hashes = calloc(limits, sizeof *hashes);
-    if (stamps == NULL || excepted == NULL || matches == NULL || done == NULL || plans == NULL
-        || hashes == NULL) {
-        free(stamps);
-        free(excepted);
-        free(matches);
-        free(done);
-        free(plans);
-        free(hashes);
-        tg_policy_free(&policy);
-        strncpy(error, "no memory to load a policy", TG_ERROR);
-        return false;
-    }
-    free(engine->stamps);
-    free(engine->excepted);
-    free(engine->matches);
-    free(engine->done);
-    free(engine->plans);
-    free(engine->hashes);
-    tg_policy_free(&engine->policy);
-    engine->policy = policy;
-    engine->stamps = stamps;
-    engine->excepted = excepted;
-    engine->matches = matches;
-    engine->done = done;
-    engine->plans = plans;
-    engine->hashes = hashes;
-    engine->epoch = 0;
-    memset(engine->seen, 0, TG_SEEN * sizeof *engine->seen);
-    /* Scaled down to TG_LEAST_SCALE, a charge takes its budget further than the policy foresees; damage lies years ahead. */
-    uint64_t horizon = policy.head->horizon;
-    engine->table.horizon = horizon > (uint64_t)1 << 53 ? (uint64_t)1 << 61 : horizon << 8;
-    /* Nor may one process, still with a policy of seconds, take another's debts of days for damage. A month is one in four
-     * hundred of what damage may write. */
-    if (engine->table.horizon < MONTH) engine->table.horizon = MONTH;
-    return true;
-}
-
-void tg_engine_free(struct tg_engine *engine)
-{
-    free(engine->stamps);
-    free(engine->excepted);
-    free(engine->matches);
-    free(engine->done);
-    free(engine->plans);
-    free(engine->hashes);
-    free(engine->episodes);
-    free(engine->seen);
-    tg_policy_free(&engine->policy);
-    memset(engine, 0, sizeof *engine);
 }

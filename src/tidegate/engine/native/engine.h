@@ -9,6 +9,7 @@
  *   policy.c   the compiled policy: copied, checked, its topics made a tree
  *   subject.c  what a client is: classes, captures, and the limits that can meet it
  *   decide.c   one message: match, charge all or none, say the strictest verdict
+ *   engine.c   one process's engine
  *   events.c   who came under a limit and when: transitions, not messages
  *
  * Times are nanoseconds of one clock that all processes share (CLOCK_MONOTONIC), or ticks of TG_TICKS to the
@@ -320,6 +321,7 @@ struct tg_engine {
     struct tg_policy policy;
     uint32_t row;
     uint32_t epoch;
+    uint8_t *scratch;           /* what the next six are parts of */
     uint32_t *stamps;           /* by limit: the epoch in which the tree named it */
     uint32_t *excepted;
     struct tg_match *matches;
