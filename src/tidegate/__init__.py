@@ -2,10 +2,10 @@
 
 The map, from the ground up; imports point down only:
 
-- `tidegate.engine`: counters that every process shares, without clock or I/O;
+- `tidegate.engine`: limits that every process shares, in C; counters; the public `Limiter`;
 - `tidegate.mqtt`: bytes to packets and back, without clock or I/O;
-- `tidegate.policy`: what the operator wrote, read and checked;
-- `tidegate.gateway`: connections, workers, the supervisor, the embedded broker;
+- `tidegate.policy`: what the operator wrote, read and checked, and compiled for the engine;
+- `tidegate.gateway`: connections and their limits, workers, the supervisor, the embedded broker;
 - `tidegate.control`: metrics and the admin endpoint;
 - `tidegate.app`: the only place where the parts meet;
 - `tidegate.cli`: parse, call, print.

@@ -1,4 +1,12 @@
-"""What every process shares: words in memory, without clock or I/O of its own.
+"""Limits that processes share: C, the memory it decides in, a small library on top. Only `limiter` has a clock.
 
-- `counters`: one row of 64-bit words per worker, written by that worker alone, read by anybody.
+In reading order:
+
+- `native/engine.h`: the map of the C side: buckets, segment, compiled policy, decisions, events;
+- `format`: the compiled policy's records, written;
+- `binding`: the C side for Python, and for the compiled packet path;
+- `memory`: memory that processes share, with a name or without;
+- `errors`: what is refused, and how to mend it;
+- `rate`, `limiter`: "100/s burst 20", and `tidegate.Limiter`, limits over processes without a gateway;
+- `counters`: one row of 64-bit words per worker for all that is not a limit.
 """

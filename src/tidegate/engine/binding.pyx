@@ -511,6 +511,10 @@ cdef class Meter:
         # One address makes all of them: it may have what the limit may.
         self.quota.source = self.quota.limit
 
+    def renew(self, unsigned int nonce) -> None:
+        """Take another nonce: every process that makes buckets needs its own."""
+        self.table.nonce = nonce
+
     def hit(self, bytes key not None, uint64_t cost, uint64_t now_ns) -> int:
         """Charge `cost` to the key's budget: 0 when it passes, else the nanoseconds until it would."""
         cdef tg_plan plan

@@ -6,8 +6,10 @@ Tidegate uses. docs/limiter.md says what it promises.
 
 import hashlib
 import os
+import secrets
 import time
 import types
+import weakref
 from collections.abc import Callable
 from mmap import mmap
 from pathlib import Path
@@ -43,6 +45,22 @@ class Hit(NamedTuple):
 _PASSED = Hit(passed=True, retry_after=0.0)
 
 
+_open_limiters: "weakref.WeakSet[Limiter]" = weakref.WeakSet()
+
+
+def _nonce() -> int:
+    """What tells this process from the others while it makes a bucket."""
+    return secrets.randbits(31)
+
+
+def _renew_after_fork() -> None:
+    for limiter in _open_limiters:
+        limiter.renew()
+
+
+os.register_at_fork(after_in_child=_renew_after_fork)
+
+
 class Limiter:
     """`rate` ("100/s burst 20") for every key, counted together by all who open `path` with the same name and rate.
 
@@ -67,13 +85,14 @@ class Limiter:
         segment = _open(Path(path), keys)
         identity = hashlib.blake2b(f"{amount / period}\0{burst}\0{name}".encode(), digest_size=8).digest()
         try:
-            meter = Meter(segment, int.from_bytes(identity, "little"), os.getpid(), price(amount, period, burst))
+            meter = Meter(segment, int.from_bytes(identity, "little"), _nonce(), price(amount, period, burst))
         except SegmentError as error:
             raise SegmentError(f"{path}: {error.text}", error.fix) from error
         self.burst = burst
         """The highest cost that a hit may have."""
         self._clock = clock
         self._meter: Meter | None = meter
+        _open_limiters.add(self)
 
     def hit(self, key: str | bytes, cost: int = 1) -> Hit:
         """Charge `cost` to the budget of `key` if that has so much, else charge nothing; text counts as its UTF-8.
@@ -87,6 +106,11 @@ class Limiter:
         raw = key if isinstance(key, bytes) else key.encode("utf-8", "surrogatepass")
         wait = self._meter.hit(raw, cost, self._clock())
         return Hit(passed=False, retry_after=wait / _NANOSECONDS) if wait else _PASSED
+
+    def renew(self) -> None:
+        """Be another process than before: called in the child of a fork."""
+        if self._meter is not None:
+            self._meter.renew(_nonce())
 
     def close(self) -> None:
         """Let go of the memory; the file and what it has counted stay."""

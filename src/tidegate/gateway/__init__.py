@@ -5,12 +5,14 @@ In reading order:
 - `states`: the table of states and events that a connection follows;
 - `handshake`: what CONNECT and CONNACK become on their way through;
 - `aliases`: topic aliases, which end here;
+- `guard`, `notices`: what limits do to one client's messages, and what it is told;
 - `connection`: one client and its upstream, sans I/O: bytes and the time in; bytes and commands out;
 - `relay`: the driver of a connection: two transports, backpressure, one timer;
 - `dial`, `probe`, `health`: reaching the broker, and whether it answers;
 - `worker`: a process with one event loop and all connections that its sockets accept;
+- `policy_host`: the policy in shared memory, its generations, and what was counted;
 - `listeners`, `state`, `mosquitto`: listening sockets, the state directory, the embedded broker;
 - `supervisor`: the process that owns the sockets and keeps the workers alive.
 
-`aliases`, `connection` and `relay` are compiled: they are the path of a packet.
+`aliases`, `guard`, `connection` and `relay` are compiled: they are the path of a packet.
 """

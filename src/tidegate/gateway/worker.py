@@ -7,6 +7,7 @@ names. When that socket closes, the supervisor is gone, however it went, and the
 import asyncio
 import json
 import os
+import secrets
 import signal
 import socket
 from collections.abc import Callable, Coroutine
@@ -81,7 +82,9 @@ class Worker:
         self.counters = Counters(open_block(orders.counters_fd), orders.row)
         self.max_packet = orders.max_packet
         self.connect_timeout = orders.connect_timeout
-        self.engine: Engine | None = Engine(Segment(map_memory(orders.segment_fd), boot()), orders.row, orders.row)
+        self.engine: Engine | None = Engine(
+            Segment(map_memory(orders.segment_fd), boot()), orders.row, secrets.randbits(31)
+        )
         self.relays: set[Relay] = set()
         self._orders = orders
         self._log = log

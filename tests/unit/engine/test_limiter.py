@@ -230,3 +230,18 @@ def test_the_package_offers_it() -> None:
     assert tidegate.Hit is Hit
     with pytest.raises(AttributeError, match="no attribute 'Limit'"):
         tidegate.Limit  # noqa: B018
+
+
+def test_a_child_of_a_fork_is_another_process_than_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    renewed: list[Limiter] = []
+    monkeypatch.setattr(Limiter, "renew", lambda self: renewed.append(self))
+    limiter = Limiter(tmp_path / "segment", "5/s")
+    read, write = os.pipe()
+    if (child := os.fork()) == 0:
+        os.write(write, bytes([limiter in renewed, bool(limiter.hit("k"))]))
+        os._exit(0)
+    assert os.read(read, 2) == bytes([True, True])
+    os.waitpid(child, 0)
+    os.close(read)
+    os.close(write)
+    assert limiter not in renewed
