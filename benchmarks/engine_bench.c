@@ -173,7 +173,7 @@ static void decisions(const struct run *run, const char *path, uint64_t step, co
         print_round(round, started, run->decisions);
     }
     uint64_t crowded = 0;
-    for (size_t slot = 0; slot < SLOTS; slot++) crowded += segment.tallies[slot * TG_TALLIES + TG_TALLY_CROWDED];
+    for (size_t slot = 0; slot < SLOTS; slot++) crowded += segment.tallies[(size_t)TG_TALLY_CROWDED * SLOTS + slot];
     printf("], \"matched\": %" PRIu32 ", \"refused\": %" PRIu64 ", \"crowded\": %" PRIu64 "}\n", verdict.matched, refused,
            crowded);
 }

@@ -40,9 +40,10 @@ cdef extern from "native/engine.h":
         uint32_t of_bytes
         uint64_t burst
         uint64_t largest
+    struct tg_scale:
+        uint32_t of[4]
     struct tg_slot:
         uint64_t identity
-        uint32_t scale[4]
         uint64_t crowd[8]
         uint64_t quota[8]
     struct tg_word:
@@ -78,6 +79,7 @@ cdef extern from "native/engine.h":
         uint64_t words
         uint64_t policy_room
         uint64_t secret[2]
+        tg_scale *scales
         tg_slot *slot
         uint64_t *tallies
         tg_row_head *row_heads

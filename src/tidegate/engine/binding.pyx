@@ -126,7 +126,7 @@ cdef class Segment:
         """Multiply the rates of a limit, for clients of a priority, by `factor`; 1/256 at least."""
         if slot >= self.c.slots or priority >= 4:
             raise IndexError("no such limit or priority")
-        self.c.slot[slot].scale[priority] = <uint32_t>min(
+        self.c.scales[slot].of[priority] = <uint32_t>min(
             max(factor * TG_UNSCALED, <double>TG_LEAST_SCALE), 4294967295.0
         )
 
@@ -134,32 +134,37 @@ cdef class Segment:
         """Set all scale factors to 1."""
         for slot in range(self.c.slots):
             for priority in range(4):
-                self.c.slot[slot].scale[priority] = 65536
+                self.c.scales[slot].of[priority] = 65536
 
     def tallies(self, unsigned int slot) -> list[int]:
         """The sums over all rows for one limit, in the order of TALLIES."""
         cdef uint32_t row
         cdef size_t at
+        cdef int i
         if slot >= self.c.slots:
             raise IndexError("no such limit")
         sums = [0] * TG_TALLIES
         for row in range(self.c.rows):
-            at = (<size_t>row * self.c.slots + slot) * TG_TALLIES
+            at = <size_t>row * TG_TALLIES * self.c.slots + slot
             for i in range(TG_TALLIES):
-                sums[i] += self.c.tallies[at + i]
+                sums[i] += self.c.tallies[at + <size_t>i * self.c.slots]
         return sums
 
     def forget(self, unsigned int slot) -> None:
         """Zero all that a place has kept of a limit, before another one gets it; its scale factors become 1."""
         cdef uint32_t row
+        cdef size_t at
+        cdef int i
         if slot >= self.c.slots:
             raise IndexError("no such limit")
         memset(self.c.slot[slot].crowd, 0, sizeof(self.c.slot[slot].crowd))
         memset(self.c.slot[slot].quota, 0, sizeof(self.c.slot[slot].quota))
         for priority in range(4):
-            self.c.slot[slot].scale[priority] = TG_UNSCALED
+            self.c.scales[slot].of[priority] = TG_UNSCALED
         for row in range(self.c.rows):
-            memset(&self.c.tallies[(<size_t>row * self.c.slots + slot) * TG_TALLIES], 0, TG_TALLIES * sizeof(uint64_t))
+            at = <size_t>row * TG_TALLIES * self.c.slots + slot
+            for i in range(TG_TALLIES):
+                self.c.tallies[at + <size_t>i * self.c.slots] = 0
 
     def census(self, double now, bursts) -> list[tuple[int, int]]:
         """For each limit, by slot: buckets in use, and those that would refuse now. `bursts`: ticks of each slot's."""

@@ -187,13 +187,13 @@ uint32_t tg_matching(struct tg_engine *engine, const struct tg_subject *subject,
 }
 
 /* The hash of one limit's key for this message. */
-static uint64_t key_hash(struct tg_engine *engine, const struct tg_limit *limit, const struct tg_subject *subject,
+static uint64_t key_hash(struct tg_engine *engine, struct tg_range per, const struct tg_subject *subject,
                          const struct tg_message *message)
 {
     const struct tg_policy *policy = &engine->policy;
     uint64_t hash = engine->segment.secret[0];
-    for (uint32_t i = 0; i < limit->per.count; i++) {
-        uint32_t number = policy->numbers[limit->per.first + i];
+    for (uint32_t i = 0; i < per.count; i++) {
+        uint32_t number = policy->numbers[per.first + i];
         const struct tg_component *component = &policy->components[number];
         uint64_t part = component->kind == TG_TOPIC ? hash_topic(engine, message, component->a)
                                                     : subject->components[number];
@@ -203,13 +203,13 @@ static uint64_t key_hash(struct tg_engine *engine, const struct tg_limit *limit,
 }
 
 /* Writes down what a limit will charge, one `tg_plan` for each of its budgets, and fetches their words. */
-static struct tg_plan *plan_limit(const struct tg_engine *engine, const struct tg_limit *limit, struct tg_range range,
+static struct tg_plan *plan_limit(const struct tg_engine *engine, uint32_t slot, struct tg_range range,
                                   uint32_t index, uint64_t hash, uint64_t units, uint32_t scale, struct tg_plan *plan)
 {
     const struct tg_budget *budget = &engine->policy.budgets[range.first];
     const struct tg_quota *quota = &engine->policy.quotas[range.first];
     for (uint32_t i = 0; i < range.count; i++, budget++, quota++, plan++) {
-        plan->key = tg_key_make(limit->slot, tg_mix(hash, budget->identity));
+        plan->key = tg_key_make(slot, tg_mix(hash, budget->identity));
         tg_prefetch(&engine->table, plan->key);
         plan->cost = tg_cost_of(budget, units, scale);
         plan->quota = quota;
@@ -222,7 +222,7 @@ static struct tg_plan *plan_limit(const struct tg_engine *engine, const struct t
 static void tally(const struct tg_engine *engine, uint32_t slot, uint32_t what)
 {
     if (engine->tallies == NULL) return;
-    uint64_t *word = engine->tallies + (size_t)slot * TG_TALLIES + what;
+    uint64_t *word = engine->tallies + (size_t)what * engine->segment.slots + slot;
     __atomic_store_n(word, __atomic_load_n(word, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
 }
 
@@ -258,18 +258,19 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
     uint32_t matched = match(engine, subject, profile, message);
     *verdict = (struct tg_verdict){.action = TG_PASS, .limit = TG_NONE, .matched = matched};
     if (subject->exempt) {
-        for (uint32_t m = 0; m < matched; m++) tally(engine, policy->limits[engine->matches[m].limit].slot, TG_TALLY_PASSED);
+        for (uint32_t m = 0; m < matched; m++) tally(engine, entries[engine->matches[m].entry].slot, TG_TALLY_PASSED);
         return;
     }
+    /* Between two messages the kernel has used the caches for other things: ask for all at once. */
+    for (uint32_t m = 0; m < matched; m++) __builtin_prefetch(&entries[engine->matches[m].entry]);
     struct tg_plan *plan = engine->plans;
     for (uint32_t m = 0; m < matched; m++) {
         const struct tg_entry *entry = &entries[engine->matches[m].entry];
-        const struct tg_limit *limit = &policy->limits[entry->limit];
-        uint32_t scale = __atomic_load_n(&engine->segment.slot[limit->slot].scale[subject->priority], __ATOMIC_RELAXED);
-        uint64_t hash = engine->hashes[m] = key_hash(engine, limit, subject, message);
-        plan = plan_limit(engine, limit, entry->rate, 0, hash, 1, scale, plan);
+        uint32_t scale = __atomic_load_n(&engine->segment.scales[entry->slot].of[subject->priority], __ATOMIC_RELAXED);
+        uint64_t hash = engine->hashes[m] = key_hash(engine, entry->per, subject, message);
+        plan = plan_limit(engine, entry->slot, entry->rate, 0, hash, 1, scale, plan);
         if (entry->bandwidth.count != 0)
-            plan = plan_limit(engine, limit, entry->bandwidth, TG_MAX_BUDGETS / 2, hash, message->packet, scale, plan);
+            plan = plan_limit(engine, entry->slot, entry->bandwidth, TG_MAX_BUDGETS / 2, hash, message->packet, scale, plan);
     }
     struct tg_charge c = {
         .table = &engine->table, .secret = engine->segment.secret[1], .source = subject->source,
@@ -286,8 +287,8 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
         uint32_t count = entry->rate.count + entry->bandwidth.count, mine = charged;
         uint64_t wait = 0;
         bool by_size = message->payload > entry->size, over = by_size, crowd = false, crowded = false;
-        c.slot = &engine->segment.slot[limit->slot];
-        c.slot_number = limit->slot;
+        c.slot = &engine->segment.slot[entry->slot];
+        c.slot_number = entry->slot;
         for (uint32_t b = 0; b < count; b++, plan++) {
             uint64_t longer;
             bool by_crowd = false;
@@ -303,7 +304,7 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
                 charged++;
             }
         }
-        if (crowded) tally(engine, limit->slot, TG_TALLY_CROWDED);
+        if (crowded) tally(engine, entry->slot, TG_TALLY_CROWDED);
         crowd &= !by_size;
         if (!over) continue;
         /* Who is told of: the key, or all that count together. */
@@ -342,5 +343,5 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
         return;
     }
     for (uint32_t m = 0; m < matched; m++)
-        if (engine->matches[m].entry != TG_NONE) tally(engine, policy->limits[engine->matches[m].limit].slot, TG_TALLY_PASSED);
+        if (engine->matches[m].entry != TG_NONE) tally(engine, entries[engine->matches[m].entry].slot, TG_TALLY_PASSED);
 }

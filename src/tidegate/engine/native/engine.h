@@ -103,11 +103,12 @@ struct tg_word { uint64_t tag, tat; };  /* one budget; 16-aligned */
 
 struct tg_slot {                /* what the segment has for one limit; 192 bytes */
     uint64_t identity;
-    uint32_t scale[TG_PRIORITIES]; /* 65536 is 1.0; multiplies the rate */
     uint64_t crowd[TG_MAX_BUDGETS]; /* the last resort of keys without a bucket of their own */
     uint64_t quota[TG_MAX_BUDGETS]; /* what making buckets has used of the limit's share of the table */
-    uint64_t pad[5];
+    uint64_t pad[7];
 };
+
+struct tg_scale { uint32_t of[TG_PRIORITIES]; }; /* 65536 is 1.0; multiplies the rate of one limit */
 
 struct tg_event {               /* 256 bytes */
     uint64_t sequence;          /* 1 for the first of the row; written last */
@@ -140,8 +141,9 @@ struct tg_segment {             /* private to a process: where the parts are, co
     size_t bytes;
     uint32_t rows, slots, records;
     uint64_t words, policy_room, secret[2];
+    struct tg_scale *scales;    /* by slot; close together, as each message reads some of them */
     struct tg_slot *slot;
-    uint64_t *tallies;          /* rows * slots * TG_TALLIES */
+    uint64_t *tallies;          /* rows * TG_TALLIES * slots: what is counted of all limits at once lies together */
     struct tg_row_head *row_heads;
     struct tg_event *events;    /* rows * records */
     struct tg_word *table;
@@ -255,9 +257,9 @@ struct tg_subject {             /* tg_subject_bytes(policy) in all */
 };
 
 struct tg_entry {               /* one limit that can meet a client, with the numbers of its classes */
-    uint32_t limit;
+    uint32_t limit, slot;
+    struct tg_range per;        /* as in the limit, which a message that passes need not look at */
     struct tg_range rate, bandwidth;
-    uint32_t pad;
     uint64_t size, concurrent;  /* UINT64_MAX: none */
 };
 

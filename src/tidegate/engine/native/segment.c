@@ -15,13 +15,14 @@
 
 static size_t pages(size_t bytes) { return (bytes + PAGE - 1) & ~(size_t)(PAGE - 1); }
 
-struct parts { size_t slot, tallies, row_heads, events, table, policies, end; };
+struct parts { size_t scales, slot, tallies, row_heads, events, table, policies, end; };
 
 static struct parts layout(uint32_t rows, uint32_t slots, uint32_t records, uint64_t words, uint64_t policy_room)
 {
     struct parts at;
-    at.slot = PAGE;
-    at.tallies = at.slot + pages((size_t)slots * sizeof(struct tg_slot));
+    at.scales = PAGE;
+    at.slot = at.scales + (size_t)slots * sizeof(struct tg_scale);
+    at.tallies = pages(at.slot + (size_t)slots * sizeof(struct tg_slot));
     at.row_heads = at.tallies + pages((size_t)rows * slots * TG_TALLIES * 8);
     at.events = at.row_heads + pages((size_t)rows * sizeof(struct tg_row_head));
     at.table = at.events + pages((size_t)rows * records * sizeof(struct tg_event));
@@ -50,9 +51,9 @@ void tg_segment_create(void *base, uint32_t rows, uint32_t slots, uint32_t recor
     head->words = words;
     head->policy_room = policy_room;
     memcpy(head->secret, secret, sizeof head->secret);
-    struct tg_slot *slot = (void *)((uint8_t *)base + at.slot);
+    struct tg_scale *scales = (void *)((uint8_t *)base + at.scales);
     for (uint32_t i = 0; i < slots; i++)
-        for (unsigned p = 0; p < TG_PRIORITIES; p++) slot[i].scale[p] = TG_UNSCALED;
+        for (unsigned p = 0; p < TG_PRIORITIES; p++) scales[i].of[p] = TG_UNSCALED;
     memcpy(head->magic, TG_SEGMENT_MAGIC, sizeof head->magic); /* last: without it nobody attaches */
 }
 
@@ -84,6 +85,7 @@ bool tg_segment_attach(struct tg_segment *segment, void *base, size_t bytes, uin
         .words = head.words, .policy_room = head.policy_room, .secret = {head.secret[0], head.secret[1]},
     };
     uint8_t *start = base;
+    segment->scales = (void *)(start + at.scales);
     segment->slot = (void *)(start + at.slot);
     segment->tallies = (void *)(start + at.tallies);
     segment->row_heads = (void *)(start + at.row_heads);

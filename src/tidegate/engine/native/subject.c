@@ -260,7 +260,7 @@ size_t tg_resolve(const struct tg_policy *policy, const uint64_t secret[2], cons
         const struct tg_limit *limit = &policy->limits[i];
         while (event < limit->event) profile->always[++event] = free_limits;
         if (!meets(policy, limit, who, mask, captures)) continue;
-        struct tg_entry entry = {.limit = i, .size = UINT64_MAX, .concurrent = UINT64_MAX};
+        struct tg_entry entry = {.limit = i, .slot = limit->slot, .per = limit->per, .size = UINT64_MAX, .concurrent = UINT64_MAX};
         const struct tg_choice *choice = choose(policy, limit->rate, mask);
         if (choice != NULL) entry.rate = choice->budgets;
         if ((choice = choose(policy, limit->bandwidth, mask)) != NULL) entry.bandwidth = choice->budgets;
