@@ -134,7 +134,7 @@ cdef class Segment:
         """Set all scale factors to 1."""
         for slot in range(self.c.slots):
             for priority in range(4):
-                self.c.scales[slot].of[priority] = 65536
+                self.c.scales[slot].of[priority] = TG_UNSCALED
 
     def tallies(self, unsigned int slot) -> list[int]:
         """The sums over all rows for one limit, in the order of TALLIES."""
@@ -539,7 +539,7 @@ cdef class Meter:
         charge.vicinity = 0
         plan.quota = &self.quota
         plan.key = tg_key_make(self.slot, hash ^ self.budget.identity)
-        plan.cost = tg_cost_of(&self.budget, cost, 65536)
+        plan.cost = tg_cost_of(&self.budget, cost, TG_UNSCALED)
         charge.now = tg_ticks(now_ns)
         charge.commit = True
         if tg_charge_budget(&charge, &wait, &done, &crowd):

@@ -12,9 +12,8 @@
 
 struct walk {
     struct tg_engine *engine;
-    const struct tg_profile *profile;
     const struct tg_message *message;
-    const uint32_t *entry_of;
+    const uint32_t *entry_of;   /* of the profile: by limit, its entry + 1 */
     bool dollar;                /* wildcards of the first level do not match (4.7.2) */
     uint32_t matched;
 };
@@ -23,8 +22,7 @@ static const uint32_t *entry_index(const struct tg_profile *profile) { return (c
 
 static const struct tg_entry *entries_of(const struct tg_policy *policy, const struct tg_profile *profile)
 {
-    size_t at = (sizeof *profile + 2 * (size_t)policy->head->limits * sizeof(uint32_t) + 7) & ~(size_t)7;
-    return (const void *)((const uint8_t *)profile + at);
+    return (const void *)((const uint8_t *)profile + tg_entries_at(policy));
 }
 
 /* Splits as far as the tree goes; a topic with more levels has one more than the tree. */
@@ -133,7 +131,7 @@ static uint64_t hash_topic(struct tg_engine *engine, const struct tg_message *me
 static uint32_t search(struct tg_engine *engine, const struct tg_profile *profile, const struct tg_message *message)
 {
     const struct tg_policy *policy = &engine->policy;
-    struct walk walk = {.engine = engine, .profile = profile, .message = message, .entry_of = entry_index(profile)};
+    struct walk walk = {.engine = engine, .message = message, .entry_of = entry_index(profile)};
     const struct tg_entry *entries = entries_of(policy, profile);
     const uint32_t *always = walk.entry_of + policy->head->limits;
     for (uint32_t i = profile->always[message->event]; i < profile->always[message->event + 1]; i++)

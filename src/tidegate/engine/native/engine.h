@@ -269,6 +269,12 @@ struct tg_profile {             /* the same for all clients of the same classes:
     /* then: uint32_t entry_of[limits] (entry + 1), uint32_t free[limits], struct tg_entry[entries], 8-aligned */
 };
 
+/* Where the entries of a profile begin, in bytes. */
+static inline size_t tg_entries_at(const struct tg_policy *policy)
+{
+    return (sizeof(struct tg_profile) + 2 * (size_t)policy->head->limits * sizeof(uint32_t) + 7) & ~(size_t)7;
+}
+
 size_t tg_subject_bytes(const struct tg_policy *policy);
 size_t tg_profile_room(const struct tg_policy *policy);
 /* Fills both; returns the bytes of the profile that are in use. */

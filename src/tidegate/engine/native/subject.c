@@ -194,14 +194,9 @@ size_t tg_subject_bytes(const struct tg_policy *policy)
     return sizeof(struct tg_subject) + policy->head->components * sizeof(uint64_t);
 }
 
-static size_t entries_at(const struct tg_policy *policy)
-{
-    return (sizeof(struct tg_profile) + 2 * (size_t)policy->head->limits * sizeof(uint32_t) + 7) & ~(size_t)7;
-}
-
 size_t tg_profile_room(const struct tg_policy *policy)
 {
-    return entries_at(policy) + policy->head->limits * sizeof(struct tg_entry);
+    return tg_entries_at(policy) + policy->head->limits * sizeof(struct tg_entry);
 }
 
 size_t tg_resolve(const struct tg_policy *policy, const uint64_t secret[2], const struct tg_who *who,
@@ -254,7 +249,7 @@ size_t tg_resolve(const struct tg_policy *policy, const uint64_t secret[2], cons
         subject->components[i] = hash;
     }
     uint32_t *entry_of = (uint32_t *)(profile + 1), *always = entry_of + head->limits;
-    struct tg_entry *entries = (void *)((uint8_t *)profile + entries_at(policy));
+    struct tg_entry *entries = (void *)((uint8_t *)profile + tg_entries_at(policy));
     uint32_t free_limits = 0, event = 0;
     for (uint32_t i = 0; i < head->limits; i++) {
         const struct tg_limit *limit = &policy->limits[i];
@@ -273,7 +268,7 @@ size_t tg_resolve(const struct tg_policy *policy, const uint64_t secret[2], cons
         if (!limit->topics) always[free_limits++] = profile->entries - 1;
     }
     while (event < TG_EVENTS) profile->always[++event] = free_limits;
-    size_t used = entries_at(policy) + profile->entries * sizeof(struct tg_entry);
+    size_t used = tg_entries_at(policy) + profile->entries * sizeof(struct tg_entry);
     subject->profile = tg_siphash(secret, profile, used);
     return used;
 }
