@@ -5,6 +5,7 @@
 # make sanitize  the compiled modules under ASan and UBSan (part of make test)
 # make fuzz      every parser against a fuzzer (SECONDS=60 each)
 # make soak      the demonstrations that take minutes: kill -9, limits under attack and reload, big packets, memory
+# make screenshots  the pictures of the documentation, measured anew (docs/images)
 # make clean     remove what was built
 
 SHELL := /bin/bash
@@ -17,10 +18,10 @@ BIN := .venv/bin
 SOURCES := pyproject.toml meson.build $(shell find src -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.[ch]' -o -name meson.build)
 SECONDS ?= 60
 
-.PHONY: help run test check sanitize bench fuzz soak clean
+.PHONY: help run test check sanitize bench fuzz soak screenshots clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -8
+	@sed -n 's/^# //p' Makefile | head -9
 
 # What a fresh machine lacks is installed through apt where that is allowed, else named with its command.
 .venv/.tools: pyproject.toml tools/need
@@ -73,8 +74,8 @@ sanitize: .venv/.dev
 	@LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 		PYTHONPATH="$$(echo $(SANITIZED)/python*/site-packages)" \
-		$(BIN)/python -m pytest -q -p no:cacheprovider --no-header tests/unit/mqtt tests/unit/engine tests/unit/gateway/test_connection.py \
-		tests/unit/gateway/test_relay.py tests/property
+		$(BIN)/python -m pytest -q -p no:cacheprovider --no-header tests/unit/mqtt tests/unit/engine tests/unit/gateway/test_connection*.py \
+		tests/unit/gateway/test_hold.py tests/unit/gateway/test_relay.py tests/property
 
 test: .venv/.dev node_modules/.installed
 	@tools/need mosquitto:mosquitto mosquitto_pub:mosquitto-clients
@@ -106,6 +107,10 @@ soak: .venv/.dev
 	@$(BIN)/python -m benchmarks.keys --seconds 20 --engine-clients 2000000
 	@$(BIN)/python -m benchmarks.memory
 	@$(BIN)/python -m benchmarks.big_packets
+
+screenshots: .venv/.built
+	@tools/need mosquitto:mosquitto
+	@$(BIN)/python tools/screenshots.py
 
 clean:
 	rm -rf .venv build build-sanitized node_modules

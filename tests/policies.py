@@ -132,7 +132,7 @@ def by_class(numbers: SearchStrategy[T]) -> SearchStrategy[ByClass[T]]:
     return st.builds(ByClass, _rarely(st.none(), None) | numbers, _rarely(named, {}))
 
 
-actions = st.sampled_from(ACTIONS)
+actions = st.sampled_from((*ACTIONS, Action.DELAY, Action.DELAY))
 cases = st.builds(
     Cases,
     actions,
@@ -141,6 +141,11 @@ cases = st.builds(
     _rarely(actions, None),
 )
 """Any action in any case."""
+ends = st.sampled_from((Action.DROP, Action.REJECT, Action.DISCONNECT))
+after_delays = st.builds(Cases, ends, _rarely(st.dictionaries(st.integers(0, 2), ends), {}), _rarely(ends, None))
+"""What may follow a delay."""
+
+windows = by_class(st.sampled_from((1, 2, 3, 20)))
 
 
 def limits(name: str) -> SearchStrategy[Limit]:
@@ -161,7 +166,9 @@ def limits(name: str) -> SearchStrategy[Limit]:
         rate=by_class(st.lists(rates, min_size=1, max_size=3).map(tuple)),
         bandwidth=_rarely(by_class(st.lists(bandwidths, min_size=1, max_size=2).map(tuple)), ByClass()),
         size=_rarely(by_class(st.sampled_from((0, 10, 1000))), ByClass()),
-        concurrent=_rarely(by_class(st.sampled_from((1, 20))), ByClass()),
+        concurrent=_rarely(windows, ByClass()) | windows,
+        max_delay=st.sampled_from((0.5, 5.0)),
+        then=after_delays,
     )
 
 
@@ -211,6 +218,10 @@ class Traffic:
                     size,
                     choose.choice(events),
                     again=choose.random() < 0.1,
+                    turn=choose.random() < 0.5,
+                    held=choose.random() < 0.3,
+                    owed=choose.choice((0, 0, 0, 1, 2, 30)),
+                    ask=choose.random() < 0.1,
                 ),
             )
 

@@ -264,6 +264,8 @@ any that is here and no longer exists. `tests/integration/test_clients_*.py` do 
 - **Topic Alias Maximum** is the gateway's own, 16: aliases end at the gateway, and the broker always gets the topic in
   full. A client's own Topic Alias Maximum is not passed on, so messages come to it with their topics in full.
 - **Maximum Packet Size** is the smaller of the broker's and `max_packet`.
+- **Receive Maximum** is the broker's. Only who may come under a limit that delays is offered `hold_messages` more, up
+  to 65,535: what waits in the gateway must not use it up. The broker never has more unacknowledged than it takes.
 
 ## The broker closes without a word
 
@@ -284,7 +286,8 @@ looks every few seconds, and closes without a word. A connection whose CONNECT i
 
 ## Limits
 
-What a configured limit refuses is described in [limits.md](limits.md). Its acknowledgements may overtake the broker's.
+What a configured limit refuses or delays is described in [limits.md](limits.md). Acknowledgements of what it refuses
+may overtake the broker's; what it delays is overtaken by messages of other topics, and acknowledged when it went on.
 `$tidegate/throttle` is the gateway's own topic: a subscription to it does not reach the broker.
 
 # The differences on the wire

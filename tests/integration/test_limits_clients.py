@@ -1,5 +1,6 @@
 """Real client libraries under limits: each goes on working, and tells its user what it can."""
 
+import asyncio
 import subprocess
 import threading
 from collections import Counter
@@ -12,7 +13,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from support import wire
-from support.limited import Limited, Watcher, limited, unique
+from support.limited import Limited, Watcher, limited, numbers, unique
 from support.wait import GUARD, until
 
 POLICY = """
@@ -27,6 +28,12 @@ name = "end"
 topic = "end/#"
 rate = "10/h burst 10"
 on_excess = "disconnect"
+
+[[limit]]
+name = "paced"
+topic = "paced/#"
+rate = "60/s burst 5"
+max_delay = "1h"
 """
 VERSIONS = {"3.1.1": wire.V311, "5": wire.V5}
 every_version = pytest.mark.parametrize("version", VERSIONS.values(), ids=VERSIONS)
@@ -124,6 +131,23 @@ def test_paho_hears_why_it_was_disconnected(gateway: Limited, paho: Paho, versio
     assert (paho.closed[0] == 0x96) == (version == wire.V5)
 
 
+@every_version
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_paho_loses_nothing_to_a_delay(gateway: Limited, paho: Paho, version: int, qos: int) -> None:
+    topic = f"paced/paho/{version}/{qos}"
+    with Watcher(gateway.broker, topic, "free") as watcher:
+        for number in range(1, MESSAGES + 1):
+            paho.inner.publish(topic, str(number), qos)
+        # What is not delayed comes at once, whatever waits.
+        paho.inner.publish("free", "on", qos).wait_for_publish(GUARD)
+        if qos:
+            until(lambda: len(paho.sent) == MESSAGES + 1, "all of them to be acknowledged")
+        paho.end()  # with QoS 0 there is something left to wait for
+        arrived = [payload for name, payload in watcher.at_least(MESSAGES + 1) if name == topic]
+    assert arrived == numbers(1, MESSAGES)
+    assert set(paho.sent.values()) == {0}
+
+
 # aiomqtt
 
 
@@ -143,6 +167,27 @@ async def test_aiomqtt_completes_all_messages(gateway: Limited, version: int, qo
                 await client.publish(topic, str(number), qos)
             await client.publish("free", "on", 1)
         assert [topic for topic, _ in watcher.messages()].count(topic) == 10
+
+
+@every_version
+@pytest.mark.parametrize("qos", [0, 1, 2])
+async def test_aiomqtt_loses_nothing_to_a_delay(gateway: Limited, version: int, qos: int) -> None:
+    topic = f"paced/aiomqtt/{version}/{qos}"
+    with Watcher(gateway.broker, topic) as watcher:
+        async with (
+            aiomqtt.Client(
+                "127.0.0.1",
+                gateway.port,
+                identifier=unique("aiomqtt"),
+                protocol=aiomqtt.ProtocolVersion(version),
+                timeout=GUARD,
+            ) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            for number in range(1, MESSAGES + 1):
+                group.create_task(client.publish(topic, str(number), qos))
+        arrived = [payload for _, payload in watcher.at_least(MESSAGES)]
+    assert arrived == numbers(1, MESSAGES)
 
 
 # mosquitto_pub: without QoS 2, as it leaves once its last line is answered, be others still under way.
@@ -166,6 +211,24 @@ def test_mosquitto_pub_sends_all_its_lines(gateway: Limited, version: str, qos: 
         assert len(watcher.at_least(10)) == 10
     refused = done.stderr.count("Quota exceeded")
     assert refused == (20 if version == "mqttv5" and qos else 0)
+
+
+@pytest.mark.parametrize("version", ["mqttv31", "mqttv311", "mqttv5"])
+@pytest.mark.parametrize("qos", [0, 1])
+def test_mosquitto_pub_loses_nothing_to_a_delay(gateway: Limited, version: str, qos: int) -> None:
+    topic = f"paced/pub/{version}/{qos}"
+    words = ["-h", "127.0.0.1", "-p", str(gateway.port), "-V", version, "-i", unique("pub"), "-t", topic]
+    with Watcher(gateway.broker, topic) as watcher:
+        done = subprocess.run(
+            ["mosquitto_pub", *words, "-q", str(qos), "-l"],
+            input="".join(f"{number}\n" for number in range(1, MESSAGES + 1)),
+            capture_output=True,
+            text=True,
+            timeout=GUARD,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert [payload for _, payload in watcher.at_least(MESSAGES)] == numbers(1, MESSAGES)
 
 
 def test_mosquitto_sub_prints_what_came_through(gateway: Limited) -> None:

@@ -1,5 +1,6 @@
 """The engine decides as the model does, message by message: two ways of saying the same rules."""
 
+import random
 from dataclasses import dataclass, replace
 
 from hypothesis import event, given, settings
@@ -7,8 +8,10 @@ from hypothesis import strategies as st
 
 from policies import LARGEST_PACKET, LIMITS, Traffic, clients, policies, traffic
 from strategies import untimed
-from support.engine_model import Client, Decision, Model
+from support import engine_model as model
+from support.engine_model import Client, Decision, Message, Model, Queue
 from support.segments import segment
+from tidegate.engine import binding
 from tidegate.engine.binding import TALLIES, Engine
 from tidegate.policy.compile import compile_policy
 from tidegate.policy.model import Action, Policy, Priority
@@ -47,6 +50,11 @@ class Pair:
         self.now = START
         self.policy = Policy()
         self.slots: dict[str, int] = {}
+        self.keys: dict[Queue, int] = {model.ITSELF: binding.ITSELF}
+        """What the engine calls each queue."""
+        self.waiting: list[Queue] = []
+        self.in_flight: list[tuple[list[int], tuple[Queue, ...]]] = []
+        """Of each message: the places that it has taken, and the windows."""
 
     def load(self, policy: Policy) -> None:
         slots = {limit.name: self.slots[limit.name] for limit in policy.limits if limit.name in self.slots}
@@ -65,35 +73,95 @@ class Pair:
             self.model.set_scale(change.limit, change.priority, change.factor)
 
     def run(self, traffic: Traffic) -> None:
+        choose = random.Random(traffic.seed)
         for pause, number, message in traffic.messages(len(self.clients), self.policy):
             self.now += pause
+            self.acknowledge(choose)
             expected = self.model.decide(self.clients[number], message, self.now)
-            verdict = self.engine.judge(
-                self.subjects[number],
-                message.topic.encode(),
-                message.qos,
-                message.retain,
-                message.packet,
-                message.payload,
-                message.again,
-                message.event,
-                now_ns=self.now,
-            )
-            decided = Decision(
-                Action[verdict.action.upper()],
-                verdict.limit,
-                round(verdict.wait * 1e9),
-                verdict.matched,
-                verdict.by_size,
-            )
-            assert not verdict.crowd
+            decided = self.decide(number, message, expected)
             assert decided == expected, (self.clients[number], message, self.policy)
             event(expected.action.name)
+            event(f"{expected.action.name} by window: {expected.by_window}")
+            event(f"windows: {len(expected.taken)}")
+            if expected.queue is not None:
+                self.delay(expected, number, choose)
+
+    def decide(self, number: int, message: Message, expected: Decision) -> Decision:
+        """What the engine says; its queues have the names that are expected, as long as they always have the same."""
+        verdict = self.engine.judge(
+            self.subjects[number],
+            message.topic.encode(),
+            message.qos,
+            message.retain,
+            message.packet,
+            message.payload,
+            message.again,
+            message.event,
+            now_ns=self.now,
+            turn=int(message.turn),
+            held=message.held,
+            owed=message.owed,
+            ask=message.ask,
+        )
+        assert not verdict.crowd
+        assert self.engine.slot == self.slots.get(verdict.limit, -1)
+        places = places_of(self.engine.taken())
+        delayed = verdict.action == "delay"
+        decided = Decision(
+            Action[verdict.action.upper()],
+            verdict.limit,
+            round(verdict.wait * 1e9),
+            verdict.matched,
+            verdict.by_size,
+            self.engine.by_window,
+            expected.queue if delayed and self.is_called(expected.queue, self.engine.queue) else None,
+            round(self.engine.max_delay * 1e9) if delayed else 0,
+            Action(self.engine.then) if delayed else Action.PASS,
+            expected.taken if len(places) == len(expected.taken) else (),
+            bool(places) and self.engine.shares,
+        )
+        if places:
+            self.in_flight.append((places, expected.taken))
+        return decided
+
+    def is_called(self, queue: Queue | None, key: int) -> bool:
+        """Whether the engine calls a queue so, and no other."""
+        known = {name: one for one, name in self.keys.items()}
+        return queue is not None and self.keys.setdefault(queue, key) == key and known.get(key, queue) == queue
+
+    def acknowledge(self, choose: random.Random) -> None:
+        """Now and then a message leaves its windows."""
+        if self.in_flight and choose.random() < 0.4:
+            places, windows = self.in_flight.pop(choose.randrange(len(self.in_flight)))
+            for place, window in zip(places, windows, strict=True):
+                assert self.is_called(window, self.engine.free(place))
+                self.model.free(window)
+
+    def delay(self, decision: Decision, number: int, choose: random.Random) -> None:
+        """Now and then a message waits where it has been told to, another one waits no longer, or has for too long."""
+        assert decision.queue is not None
+        if choose.random() < 0.3 and decision.queue not in (*self.waiting, model.ITSELF):
+            if self.engine.wait_for(self.keys[decision.queue], 1):
+                self.model.wait_for(decision.queue, 1)
+                self.waiting.append(decision.queue)
+            else:  # rarely two keys have one place
+                assert self.waiting
+        if choose.random() < 0.3:
+            self.engine.late(self.subjects[number], decision.then, self.now / 1e9)
+            self.model.late(decision.limit, decision.then)
+        if self.waiting and choose.random() < 0.4:
+            queue = self.waiting.pop(choose.randrange(len(self.waiting)))
+            assert self.engine.wait_for(self.keys[queue], 0)
+            self.model.wait_for(queue, 0)
 
     def compare_tallies(self) -> None:
         for name, slot in self.slots.items():
             counted = dict(zip(TALLIES, self.segment.tallies(slot), strict=True))
             assert counted == {what: self.model.tallies[name, what] for what in TALLIES}, name
+
+
+def places_of(taken: int | tuple[int, ...] | None) -> list[int]:
+    return [] if taken is None else [taken] if isinstance(taken, int) else list(taken)
 
 
 phases = st.tuples(st.none() | policies, st.lists(scales, max_size=3), traffic)

@@ -32,7 +32,7 @@ FRAGMENTS = st.sampled_from([
 ])
 KNOWN_KEYS = st.sampled_from([
     "listen", "workers", "broker", "state_dir", "connect_timeout", "max_packet", "drain_timeout", "token_file",
-    "format", "level", "x",
+    "hold_messages", "hold_bytes", "hold_pool", "format", "level", "x",
 ])
 TABLES = st.sampled_from(["gateway", "admin", "log", "limit", "class", "gatway"])
 # fmt: on
@@ -215,6 +215,7 @@ def addresses(draw: st.DrawFn) -> tuple[list[Address], Address | None, Address]:
     st.integers(1, 64),
     st.tuples(st.integers(100, 600_000), st.integers(0, 3_600_000)),
     st.integers(1024, 256 << 20),
+    st.tuples(st.integers(1, 10_000), st.integers(1 << 16, 1 << 20), st.integers(1 << 20, 16 << 30)),
     paths,
     st.sampled_from(["text", "json"]),
     st.sampled_from(["debug", "info", "warning", "error"]),
@@ -224,6 +225,7 @@ def test_valid_settings_are_read_as_they_were_written(
     workers: int,
     times: tuple[int, int],
     max_packet: int,
+    hold: tuple[int, int, int],
     state_dir: str,
     log_format: str,
     level: str,
@@ -237,6 +239,9 @@ def test_valid_settings_are_read_as_they_were_written(
             "connect_timeout": f"{times[0]}ms",
             "drain_timeout": f"{times[1]}ms",
             "max_packet": max_packet,
+            "hold_messages": hold[0],
+            "hold_bytes": hold[1],
+            "hold_pool": hold[2],
             "state_dir": state_dir,
         },
         "admin": {"listen": admin.place},
@@ -249,6 +254,7 @@ def test_valid_settings_are_read_as_they_were_written(
     gateway = settings.gateway
     assert (list(gateway.listen), gateway.broker, settings.admin.listen) == (listen, broker, admin)
     assert (gateway.workers, gateway.max_packet, gateway.state_dir) == (workers, max_packet, Path(state_dir))
+    assert (gateway.hold_messages, gateway.hold_bytes, gateway.hold_pool) == hold
     assert (gateway.connect_timeout, gateway.drain_timeout) == (times[0] / 1000, times[1] / 1000)
     assert (settings.log.format, settings.log.level) == (log_format, level)
 

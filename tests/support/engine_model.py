@@ -1,4 +1,5 @@
-"""What the engine must decide, said once more in the plainest way: one dict of theoretical arrival times.
+"""What the engine must decide, said once more in the plainest way: one dict of theoretical arrival times, and one of
+messages in flight.
 
 Written from DESIGN.md and policy/model.py, not from the C: budgets are looked up by what they are counted per, topics
 match by `mqtt.topics.matches`, globs are regular expressions, and a client's classes are found anew for every message.
@@ -8,7 +9,7 @@ Costs come from `engine.format.price`, so that times are equal to the tick. Ther
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import TypeVar
@@ -41,6 +42,10 @@ LEAST_SCALE = 1 << 8
 
 Budget = tuple[object, ...]
 """What tells a budget from all others."""
+Queue = tuple[object, ...]
+"""What messages wait for: a window, or all the budgets that one limit has for a key."""
+ITSELF: Queue = ("itself",)
+"""What a message waits for whose sender has yet to do something."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,15 @@ class Message:
     payload: int = 0
     event: Event = Event.PUBLISH
     again: bool = False
+    """The receiver may have it already."""
+    turn: bool = False
+    """It has waited, and is the first of those that do."""
+    held: bool = False
+    """It was delayed before."""
+    owed: int = 0
+    """QoS 2 messages in windows of several clients for which its sender has yet to send PUBREL."""
+    ask: bool = False
+    """Only a question."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +106,17 @@ class Decision:
     wait: int
     matched: int
     by_size: bool
+    by_window: bool = False
+    queue: Queue | None = None
+    """Of a delay: what it waits for."""
+    max_delay: int = 0
+    """Of a delay: nanoseconds that it may last."""
+    then: Action = Action.PASS
+    """Of a delay: what follows when it has lasted so long."""
+    taken: tuple[Queue, ...] = ()
+    """Windows that it is in now."""
+    shares: bool = False
+    """Other clients may be in one of them too."""
 
 
 @dataclass
@@ -103,6 +128,16 @@ class _Charge:
     """Ticks that its time can be ahead."""
 
 
+@dataclass
+class _Refusal:
+    action: Action
+    limit: Limit
+    wait: int
+    by_size: bool
+    by_window: bool
+    queue: Queue
+
+
 class Model:
     """The decisions of one engine, whatever the number of processes that share its segment."""
 
@@ -112,13 +147,15 @@ class Model:
         self._slots: Mapping[str, int] = {}
         self._times: dict[Budget, int] = {}
         """Theoretical arrival times, in ticks."""
+        self._in_flight: Counter[Queue] = Counter()
+        self._waiting: set[Queue] = set()
         self._prices: dict[tuple[int, Fraction, int, str], Price] = {}
         self._scales: dict[tuple[str, Priority], int] = {}
         self.tallies: Counter[tuple[str, str]] = Counter()
         """Messages by limit and what became of them."""
 
     def load(self, policy: Policy, slots: Mapping[str, int]) -> None:
-        """Another policy; budgets stay with name, event and `per` of a limit, while it keeps its place."""
+        """Another policy; budgets and windows stay with name, event and `per` of a limit, while it keeps its place."""
         for limit in policy.limits:
             if self._slots.get(limit.name) != slots[limit.name]:
                 self._scales = {key: scale for key, scale in self._scales.items() if key[0] != limit.name}
@@ -129,8 +166,21 @@ class Model:
         """Multiply the rates of a limit for clients of a priority."""
         self._scales[limit, priority] = min(max(int(factor * UNSCALED), LEAST_SCALE), (1 << 32) - 1)
 
+    def wait_for(self, queue: Queue, addresses: int) -> None:
+        """Clients of so many addresses wait here for `queue`."""
+        (self._waiting.add if addresses else self._waiting.discard)(queue)
+
+    def free(self, window: Queue) -> None:
+        """A message that was in this window has been acknowledged."""
+        assert self._in_flight[window] > 0
+        self._in_flight[window] -= 1
+
+    def late(self, limit: str, action: Action) -> None:
+        """Count what became of a message that this limit has delayed for too long."""
+        self.tallies[limit, action.name.lower()] += 1
+
     def decide(self, client: Client, message: Message, now_ns: int) -> Decision:
-        """Charge all budgets of a message, or none."""
+        """Charge all budgets of a message and take a slot of all its windows, or nothing of it."""
         now = now_ns * TICKS_OF_NS
         classes, captures = classes_of(client, self._policy)
         names = [one.name for one in classes]
@@ -143,45 +193,59 @@ class Model:
             self.tallies.update((limit.name, "passed") for limit in found)
             return Decision(Action.PASS, "", 0, len(found), by_size=False)
         priority = classes[0].priority if classes else Priority.NORMAL
-        refused: list[tuple[Action, str, int, bool]] = []
+        refused: list[_Refusal] = []
         passed: list[str] = []
-        observed: list[str] = []
         charges: list[_Charge] = []
+        windows: list[Queue] = []
+        shares = False
         for limit in found:
-            mine = self._charges(
-                limit, client, message, names, captures, self._scales.get((limit.name, priority), UNSCALED)
-            )
-            wait = max((self._wait(charge, now) for charge in mine), default=0)
+            scale = self._scales.get((limit.name, priority), UNSCALED)
+            key = tuple(key_of(key, client, message, names, captures) for key in limit.per)
+            mine = self._charges(limit, message, names, key, scale)
+            whose: Queue = ("budgets", limit.name, limit.on, limit.per, key)
+            window: Queue = ("window", self._slots[limit.name], limit.name, limit.on, limit.per, key)
+            number = chosen(limit.concurrent, names, float) if message.qos else None
+            room = 0 if number is None else _scaled_number(number, scale)
             size = chosen(limit.size, names, float)
             by_size = size is not None and message.payload > size
-            if not wait and not by_size:
+            action = _action(limit, client, message, by_size=by_size)
+            wait = max((self._wait(charge, now) for charge in mine), default=0)
+            before = None
+            if action is Action.DELAY and not by_size and not message.turn:
+                queues = [whose] if number is None else [whose, window]
+                before = next((queue for queue in queues if queue in self._waiting), None)
+            is_own = any(key.kind is KeyKind.CLIENT for key in limit.per)
+            owes = message.qos == 2 and not is_own and message.owed >= max(1, room // 2)
+            full = number is not None and (owes or self._in_flight[window] >= room)
+            if not wait and not by_size and not before and not full:
                 charges += mine
                 passed.append(limit.name)
+                windows += [] if number is None else [window]
+                shares |= number is not None and not is_own
                 continue
-            action = limit.on_excess.of(client.version, message.qos)
-            if message.again and action > Action.OBSERVE:
-                key = tuple(key_of(key, client, message, names, captures) for key in limit.per)
-                action = Action.OBSERVE if self._may_pass_again(limit, key, now) else Action.DISCONNECT
-            if action is Action.OBSERVE:
-                observed.append(limit.name)
-            else:
-                refused.append((action, limit.name, wait // TICKS_OF_NS + 1, by_size))
-        self.tallies.update((name, "observe") for name in observed)
+            by_window = not wait and not by_size and not before
+            queue = before or (whose if not by_window else ITSELF if owes else window)
+            refused.append(_Refusal(action, limit, wait // TICKS_OF_NS + 1, by_size, by_window, queue))
+        observed = [one.limit.name for one in refused if one.action is Action.OBSERVE]
+        refused = [one for one in refused if one.action is not Action.OBSERVE]
+        if not message.held:
+            self.tallies.update((name, "observe") for name in observed)
         if refused:
-            strictest = max(action for action, *_ in refused)
-            name = next(name for action, name, *_ in refused if action is strictest)
-            self.tallies[name, strictest.name.lower()] += 1
-            longest = max(wait for _, _, wait, _ in refused)
-            return Decision(strictest, name, longest, len(found), any(by_size for *_, by_size in refused))
+            decision = _verdict(refused, client, message, len(found))
+            if not message.held or decision.action is not Action.DELAY:
+                self.tallies[decision.limit, decision.action.name.lower()] += 1
+            return decision
+        if message.ask:
+            return Decision(Action.PASS, "", 0, len(found), by_size=False)
+        self.tallies.update((name, "passed") for name in passed)
         for charge in charges:
             self._times[charge.budget] = now + self._ahead(charge, now) + charge.ticks
-        self.tallies.update((name, "passed") for name in passed)
-        return Decision(Action.PASS, "", 0, len(found), by_size=False)
+        self._in_flight.update(windows)
+        return Decision(Action.PASS, "", 0, len(found), by_size=False, taken=tuple(windows), shares=shares)
 
     def _charges(
-        self, limit: Limit, client: Client, message: Message, names: list[str], captures: Mapping[str, str], scale: int
+        self, limit: Limit, message: Message, names: list[str], key: tuple[object, ...], scale: int
     ) -> list[_Charge]:
-        key = tuple(key_of(key, client, message, names, captures) for key in limit.per)
         charges = []
         kinds: tuple[tuple[str, ByClass[tuple[Rate, ...]], int], ...] = (
             ("rate", limit.rate, 1),
@@ -204,15 +268,6 @@ class Model:
                 charges.append(_Charge(budget, ticks, cost.burst, cost.burst + largest))
         return charges
 
-    def _may_pass_again(self, limit: Limit, key: tuple[object, ...], now: int) -> bool:
-        """Twenty redeliveries at once, and one more each second."""
-        budget = (self._slots[limit.name], limit.name, limit.on, limit.per, "again", 0, key)
-        charge = _Charge(budget, SECOND, 20 * SECOND, 21 * SECOND)
-        if self._wait(charge, now):
-            return False
-        self._times[budget] = now + self._ahead(charge, now) + charge.ticks
-        return True
-
     def _price(self, rate: Rate, kind: str) -> Price:
         known = (rate.amount, rate.period, rate.burst, kind)
         if known not in self._prices:
@@ -230,6 +285,35 @@ class Model:
     def _wait(self, charge: _Charge, now: int) -> int:
         """Ticks until it passes."""
         return max(0, self._ahead(charge, now) - max(0, charge.burst - charge.ticks))
+
+
+def _action(limit: Limit, client: Client, message: Message, *, by_size: bool) -> Action:
+    """What a limit does to a message over it. No wait makes it small, and its receiver may have it already."""
+    action = limit.on_excess.of(client.version, message.qos)
+    if by_size and action is Action.DELAY:
+        action = limit.then.of(client.version, message.qos)
+    if message.again and action in (Action.DROP, Action.REJECT):
+        return Action.DISCONNECT if by_size else Action.DELAY
+    return action
+
+
+def _verdict(refused: list[_Refusal], client: Client, message: Message, matched: int) -> Decision:
+    """The strictest; of several that delay, the one that takes longest."""
+    strictest = max(one.action for one in refused)
+    candidates = [one for one in refused if one.action is strictest]
+    longest = max(one.wait for one in refused)
+    delayed = strictest is Action.DELAY
+    one = max(candidates, key=lambda one: one.wait) if delayed else candidates[0]
+    decision = Decision(strictest, one.limit.name, longest, matched, any(one.by_size for one in refused), one.by_window)
+    if not delayed:
+        return decision
+    then = Action.DISCONNECT if message.again else one.limit.then.of(client.version, message.qos)
+    return replace(decision, queue=one.queue, max_delay=int(one.limit.max_delay * 1e9), then=then)
+
+
+def _scaled_number(number: int, scale: int) -> int:
+    """A window's number at a scale: never less than one."""
+    return number if scale == UNSCALED else max(1, number * scale // UNSCALED)
 
 
 def _scaled(ticks: int, scale: int) -> int:

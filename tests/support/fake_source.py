@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tidegate.engine.counters import ROW_WORDS, Counters
-from tidegate.policy.counts import LimitCounts
+from tidegate.policy.counts import DelayCounts, LimitCounts
 
 
 @dataclass
@@ -17,6 +17,7 @@ class FakeSource:
     failed_reloads: int = 0
     events_lost: int = 0
     counted: Sequence[LimitCounts] = ()
+    delayed: Sequence[DelayCounts] = ()
 
     def __post_init__(self) -> None:
         self.words = memoryview(bytearray(self.workers * ROW_WORDS * 8)).cast("Q")
@@ -26,6 +27,9 @@ class FakeSource:
 
     def limits(self) -> Sequence[LimitCounts]:
         return self.counted
+
+    def delays(self) -> Sequence[DelayCounts]:
+        return self.delayed
 
     def processes(self) -> Mapping[str, int]:
         return self.living

@@ -6,6 +6,7 @@ TCP mode instead: what fails there is a fault of the test, not of the gateway.
 
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +20,8 @@ from .wait import until
 
 RELAY = bool(os.environ.get("TIDEGATE_TEST_RELAY"))
 """Whether the dumb relay stands in for the gateway."""
+_RELOADED = "policy reloaded"
+"""What it logs when all workers have the new policy."""
 
 
 def tidegate_binary() -> Path:
@@ -56,7 +59,7 @@ class Gateway:
         self.state_dir = directory / "state"
         self.config = directory / "tidegate.toml"
         broker = "" if upstream is None else f'broker = "{upstream}"\n'
-        self.config.write_text(
+        self._head = (
             "[gateway]\n"
             f'listen = "tcp://127.0.0.1:{self.port}"\n'
             f"{broker}"
@@ -65,8 +68,8 @@ class Gateway:
             f"{extra}\n"
             "[admin]\n"
             f'listen = "127.0.0.1:{self.admin_port}"\n'
-            f"{tables}\n"
         )
+        self.config.write_text(f"{self._head}{tables}\n")
         self.process = Process([tidegate_binary(), "serve", "-c", self.config], directory / "tidegate")
 
     def get(self, path: str) -> httpx.Response:
@@ -99,6 +102,13 @@ class Gateway:
     def end(self) -> None:
         """SIGKILL, if it still runs."""
         self.process.end()
+
+    def reload(self, tables: str) -> None:
+        """SIGHUP with `tables` in the place of those that it was made with; return when all workers go by them."""
+        self.config.write_text(f"{self._head}{tables}\n")
+        before = self.process.stderr().count(_RELOADED)
+        self.process.send(signal.SIGHUP)
+        until(lambda: self.process.stderr().count(_RELOADED) > before, f"the reload:\n{tables}")
 
     def children(self) -> list[psutil.Process]:
         """All its living descendants."""

@@ -16,6 +16,11 @@ from .raw import RawClient
 UNBOUNDED = "max_inflight_messages 0\nmax_queued_messages 0"
 """mosquitto.conf: no Receive Maximum for publishers, and nothing is lost on the way to a slow subscriber."""
 
+ACK = {0: "", 1: "PUBACK", 2: "PUBREC"}
+"""What a message is answered first, by its QoS."""
+AMPLE = "1000000/s burst 1000000"
+"""A rate that nothing here exceeds: in the place of a tight one it lets go what waits."""
+
 _names = itertools.count(1)
 
 
@@ -39,6 +44,11 @@ class Limited:
     def metric(self, name: str, **labels: str) -> float:
         """See `metric`."""
         return metric(self.gateway, name, **labels)
+
+    @property
+    def held(self) -> float:
+        """Messages that wait."""
+        return self.metric("tidegate_held_messages")
 
 
 def metric(gateway: Gateway, name: str, **labels: str) -> float:
@@ -186,6 +196,26 @@ def answers(client: RawClient) -> list[bytes]:
 def told(client: RawClient) -> list[str]:
     """The same, one line for each."""
     return [wire.tell(data, client.version) for data in answers(client)]
+
+
+def acks(qos: int, first: int, last: int) -> list[str]:
+    """The acknowledgements of messages with these identifiers, as `told` has them; none for QoS 0."""
+    return [f"{ACK[qos]} id {number} 0x00" for number in range(first, last + 1) if qos]
+
+
+def numbers(first: int, last: int) -> list[bytes]:
+    """Payloads as `burst` writes them."""
+    return [str(number).encode() for number in range(first, last + 1)]
+
+
+def lines(client: RawClient, count: int) -> list[str]:
+    """The next so many packets, which are waited for, one line for each."""
+    seen: list[str] = []
+    for _ in range(count):
+        data = client.read()
+        assert data is not None, f"closed after {seen}"
+        seen.append(wire.tell(data, client.version))
+    return seen
 
 
 def pubrels(first_id: int, count: int) -> bytes:

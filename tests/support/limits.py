@@ -1,5 +1,6 @@
 """Policies for tests, and the engine that decides by them."""
 
+import os
 from fractions import Fraction
 
 from tidegate.engine.binding import Engine
@@ -26,6 +27,8 @@ def host(*limits: Limit, workers: int = 1, buckets: int = 4096) -> PolicyHost:
 
 def engine(*limits: Limit) -> Engine:
     """What decides by these limits, as a worker has it."""
-    made = Engine(host(*limits).segment, 0)
+    one = host(*limits)
+    os.close(one.fd)  # its memory stays mapped
+    made = Engine(one.segment, 0)
     made.load(made.segment.policy())
     return made

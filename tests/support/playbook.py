@@ -2,13 +2,15 @@
 
 from tidegate.engine.binding import Engine
 from tidegate.engine.counters import ROW_WORDS, Counters
-from tidegate.gateway.connection import END, FREE_CLIENT, HOLD_CLIENT, OPEN_UPSTREAM, Connection
+from tidegate.gateway.connection import END, FREE_CLIENT, HOLD_CLIENT, OPEN_UPSTREAM, RESUME, Connection
 from tidegate.gateway.states import State
+from tidegate.gateway.waiting import Waiting
 from tidegate.mqtt.connack import Connack
 from tidegate.mqtt.connect import Connect
 from tidegate.mqtt.framing import packet
 from tidegate.mqtt.properties import Properties, write_properties
 
+ADDRESS = bytes([192, 0, 2, 1])
 NAMES = {OPEN_UPSTREAM: "open", HOLD_CLIENT: "hold", FREE_CLIENT: "free", END: "end"}
 
 
@@ -49,15 +51,32 @@ def publish(
     return packet(0x30 | dup << 3 | qos << 1, body + payload)
 
 
+def waiting_room(
+    engine: Engine, counters: Counters, messages: int = 1000, size: int = 1 << 20, pool: int = 1 << 26
+) -> Waiting:
+    return Waiting(engine, counters, messages, size, pool)
+
+
 class Playbook:
     """Drives one connection; time stands still unless `at` moves it."""
 
-    def __init__(self, max_packet: int = 1 << 20, connect_timeout: float = 5.0, engine: Engine | None = None) -> None:
+    def __init__(
+        self,
+        max_packet: int = 1 << 20,
+        connect_timeout: float = 5.0,
+        engine: Engine | None = None,
+        waiting: Waiting | None = None,
+        address: bytes = ADDRESS,
+    ) -> None:
+        """`waiting`: the worker's, which connections of one engine share; one of its own if absent."""
         self.counters = Counters(memoryview(bytearray(ROW_WORDS * 8)).cast("Q"), 0)
         self.now = 0.0
         self.connection = Connection(self.counters, max_packet, connect_timeout, self.now)
+        self.waiting: Waiting | None = None
         if engine is not None:
-            self.connection.limit(engine, bytes([192, 0, 2, 1]), b"tcp://127.0.0.1:1883")
+            self.waiting = waiting or waiting_room(engine, self.counters)
+            self.connection.limit(engine, self.waiting, address, b"tcp://127.0.0.1:1883")
+            self.connection.flusher = self.flush
 
     @classmethod
     def opened(
@@ -70,9 +89,13 @@ class Playbook:
         engine: Engine | None = None,
         client_id: str = "c",
         session_present: bool = False,
+        waiting: Waiting | None = None,
+        address: bytes = ADDRESS,
+        now: float = 0.0,
     ) -> "Playbook":
         """A connection that the broker has accepted, its greetings taken."""
-        play = cls(max_packet, engine=engine)
+        play = cls(max_packet, engine=engine, waiting=waiting, address=address)
+        play.now = now
         play.client(connect(version, keepalive, properties, client_id))
         play.upstream()
         play.broker(connack(version, 0, offered, session_present))
@@ -87,11 +110,13 @@ class Playbook:
     def client(self, *chunks: bytes) -> "Playbook":
         for chunk in chunks:
             self.connection.client_bytes(chunk, self.now)
+            self.flush()
         return self
 
     def broker(self, *chunks: bytes) -> "Playbook":
         for chunk in chunks:
             self.connection.broker_bytes(chunk, self.now)
+            self.flush()
         return self
 
     def upstream(self) -> "Playbook":
@@ -99,10 +124,22 @@ class Playbook:
         return self
 
     def at(self, now: float) -> "Playbook":
-        """Move the clock to `now` and let the connection do what is due."""
+        """Move the clock to `now` and let the connection, and what waits, do what is due."""
         self.now = now
+        if self.waiting is not None:
+            self.waiting.run(now)
         self.connection.tick(now)
+        self.flush()
+        if 0 < self.connection.wake_at <= now:  # its turn has led to what is due at once
+            self.connection.tick(now)
+            self.flush()
         return self
+
+    def flush(self) -> None:
+        """It is this client's turn at once, whenever it asks for it."""
+        while self.connection.commands & RESUME:
+            self.connection.commands &= ~RESUME
+            self.connection.resume(self.now)
 
     def take(self) -> tuple[bytes, bytes, list[str]]:
         """What was written since: to the client, to the broker, and the commands."""

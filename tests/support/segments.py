@@ -10,6 +10,9 @@ BOOT = 1
 SECRET = (0x0706050403020100, 0x0F0E0D0C0B0A0908)
 _PAGE = 4096
 _WORD = 16
+_TURN = 16
+_TURNS = 4096
+"""Of one row (native/engine.h)."""
 _POLICY_HEAD = 8
 """Bytes before a policy in its half: its size (native/segment.c)."""
 
@@ -50,3 +53,23 @@ def pages(size: int) -> int:
 def table_at(memory: mmap, words: int, policy_room: int) -> int:
     """Where the buckets begin in the memory of a segment; the two policies are all that is behind them."""
     return len(memory) - 2 * pages(policy_room + _POLICY_HEAD) - pages(words * _WORD)
+
+
+def windows(words: int) -> int:
+    """Windows of a segment with so many buckets."""
+    return max(16, words // 4)
+
+
+def shares_at(memory: mmap, rows: int, words: int, policy_room: int) -> int:
+    """Where what is in flight begins: of each window, a number of four bytes for each row."""
+    return table_at(memory, words, policy_room) - pages(windows(words) * rows * 4)
+
+
+def tags_at(memory: mmap, rows: int, words: int, policy_room: int) -> int:
+    """Where the windows' tags begin, of eight bytes each."""
+    return shares_at(memory, rows, words, policy_room) - pages(windows(words) * 8)
+
+
+def turns_at(memory: mmap, rows: int, words: int, policy_room: int) -> int:
+    """Where the turns begin: of each row 4096 of a key, how many wait, and how far they are."""
+    return tags_at(memory, rows, words, policy_room) - rows * _TURNS * _TURN

@@ -1,7 +1,7 @@
 """`tidegate policy explain`: which limits a message meets, with what keys and budgets, and what happens on excess."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -20,7 +20,7 @@ from ..policy.model import Action, ClientClass, Event, Key, KeyKind, Limit, Poli
 from ..policy.problems import BadValue
 from ..policy.settings import Settings, load
 from ..policy.strictness import choose, of_number, of_rates
-from ..policy.units import size_text
+from ..policy.units import duration_text, size_text
 from .policy_compile import compiled
 from .policy_match import VERSIONS, Client, Message, captured, reasons_against
 
@@ -69,6 +69,10 @@ class Met:
     """What this client has of rate, bandwidth, concurrent and size, as the file would write it."""
     action: str
     """On excess, for this version and QoS."""
+    max_delay: float | None
+    """How long it may be held back, in seconds; None unless the action is `delay`."""
+    then: str | None
+    """The action after that."""
     wire: str
     """What the client sees of it."""
     enforced: bool
@@ -84,7 +88,7 @@ class Answer:
     priority: str
     exempt: bool
     verdict: str
-    """The action on the first such message, when no budget has been used: `pass`, unless it is too large."""
+    """The action on the first such message, when nothing else has been sent: `pass`, unless it is too large."""
     by: str | None
     """The limit that decides so."""
     met: list[Met]
@@ -105,6 +109,10 @@ def explain(file: Path, question: Question) -> Answer:
     engine.resolve(subject)
     matching = engine.matching(subject, topic, message.qos, message.retain)
     verdict = engine.judge(subject, topic, message.qos, message.retain, packet, message.payload, now_ns=0)
+    action = verdict.action
+    if action == _name(Action.DELAY):  # no time makes it smaller
+        by = next(limit for limit in policy.limits if limit.name == verdict.limit)
+        action = _name(by.then.of(client.version, message.qos))
     classes = [policy.classes[number] for number in subject.classes]
     names = [one.name for one in classes]
     captures = captured(classes, client)
@@ -121,7 +129,7 @@ def explain(file: Path, question: Question) -> Answer:
         names,
         Priority(subject.priority).name.lower(),
         subject.exempt,
-        verdict.action,
+        action,
         verdict.limit or None,
         [*_met(settings, [limits[number] for number in matching], client, message, classes, captures)],
         {
@@ -275,15 +283,19 @@ def _met(
     refused = {problem.line for problem in problems if problem.key.startswith(("limit", "[[limit"))}
     names = {one.name for one in classes}
     for limit in limits:
-        action = limit.on_excess.of(client.version, message.qos)
+        action, then = (cases.of(client.version, message.qos) for cases in (limit.on_excess, limit.then))
+        delays = action is Action.DELAY
+        budgets = dict(_budgets(limit, names))
         table = range(limit.line, _end_of(limit, settings.policy))
         yield Met(
             limit.name,
             f"{settings.document.file}:{limit.line}",
             {str(key): _value(key, client, message, classes, captures) for key in limit.per},
-            dict(_budgets(limit, names)),
-            action.name.lower(),
-            _wire(action, limit, client.version, message.qos),
+            budgets,
+            _name(action),
+            limit.max_delay if delays else None,
+            _name(then) if delays else None,
+            _outcome(limit, budgets, client.version, message.qos),
             not any(line in table for line in refused),
         )
 
@@ -335,18 +347,37 @@ def _network(key: Key, address: IPv4Address | IPv6Address | None) -> str:
     return str(address) if network.num_addresses == 1 else str(network)
 
 
-def _wire(action: Action, limit: Limit, version: int, qos: int) -> str:
-    """What a client sees of an action; DESIGN's table, one cell of it."""
+def _name(action: Action) -> str:
+    return action.name.lower()
+
+
+def _outcome(limit: Limit, budgets: Collection[str], version: int, qos: int) -> str:
+    """What a client sees of a message that exceeds one of the budgets."""
+    windowed = "concurrent" in budgets
+    if qos == 0 and windowed and len(budgets) == 1:
+        return "never happens: QoS 0 is not acknowledged, so a window does not count it"
+    refills = bool({"rate", "bandwidth"} & set(budgets))
+    action = limit.on_excess.of(version, qos)
+    if action is not Action.DELAY:
+        return _wire(action, version, qos, refills=refills)
+    until = ["one in flight is acknowledged"] if windowed and qos else []
+    until += ["its budget allows it"] if refills else []
+    then = limit.then.of(version, qos)
+    told = f"{_name(then)}: {_wire(then, version, qos, refills=refills)}"
+    if not until:
+        return f"as waiting makes nothing smaller, at once {told}"
+    return f"held back until {' and '.join(until)}, at most {duration_text(limit.max_delay)}; then {told}"
+
+
+def _wire(action: Action, version: int, qos: int, *, refills: bool) -> str:
+    """What a client sees of an action but `delay`. `refills`: it is known when the message would pass."""
     match action:
         case Action.OBSERVE:
             return "passes, and is counted"
-        case Action.DELAY:
-            then = limit.then.of(version, qos).name.lower()
-            return f"held back until the budget allows it; after {limit.max_delay:g} s: {then}"
         case Action.DROP if qos:
             return f"discarded, and acknowledged ({_ACKS[qos]}) as if it had arrived"
         case Action.REJECT if qos:
-            return f"{_ACKS[qos]} 0x97 (quota exceeded), with the reason and retry-after-ms"
+            return f"{_ACKS[qos]} 0x97 (quota exceeded), with the reason{' and retry-after-ms' if refills else ''}"
         case Action.DROP | Action.REJECT:
             return "discarded, and nothing is said: QoS 0 is never answered"
         case Action.DISCONNECT if version == 5:

@@ -23,7 +23,7 @@ def show(answer: Answer, out: Console) -> None:
     ):
         _fact(out, "", name, value)
     for met in answer.met:
-        _met(out, met)
+        _met(out, met, answer.message["qos"])
     if answer.not_met:
         out.print()
         out.print(Text("not met", style="bold"))
@@ -32,19 +32,19 @@ def show(answer: Answer, out: Console) -> None:
             _fact(out, "  ", name, "; ".join(reasons), column=column, style="dim")
 
 
-def _met(out: Console, met: Met) -> None:
+def _met(out: Console, met: Met, qos: str) -> None:
     out.print()
     out.print(Text.assemble((met.name, "bold"), f"  {printable(met.place)}"), soft_wrap=True)
-    for name, value in _facts(met):
+    for name, value in _facts(met, qos):
         _fact(out, "  ", name, value)
 
 
-def _facts(met: Met) -> Iterator[tuple[str, str]]:
+def _facts(met: Met, qos: str) -> Iterator[tuple[str, str]]:
     for key, value in met.keys.items():
         yield "per", f"{key.removesuffix('/32/64')}: {value}"
     for name, budgets in met.budgets.items():
         for budget in budgets:
-            yield name, budget
+            yield name, f"{budget} (QoS 0 does not count)" if name == "concurrent" and qos == "0" else budget
     yield "on excess", f"{met.action}: {met.wire}"
     if not met.enforced:
         yield "but", "not enforced yet: serve refuses this limit"
@@ -74,7 +74,10 @@ def _verdict(answer: Answer) -> str:
         return "passes, as do all: the client is exempt, which is counted and never limited"
     if answer.by is not None:
         return f"{answer.verdict} by {answer.by}: it is too large"
-    return "the first passes, and so do the next while the budgets last" if answer.met else "passes: no limit meets it"
+    if not answer.met:
+        return "passes: no limit meets it"
+    windowed = any("concurrent" in met.budgets for met in answer.met) and answer.message["qos"] != "0"
+    return f"the first passes, and so do the next while the budgets {'and windows ' if windowed else ''}last"
 
 
 def _fact(out: Console, indent: str, name: str, value: str, *, column: int = _COLUMN, style: str = "") -> None:

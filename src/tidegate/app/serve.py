@@ -32,7 +32,7 @@ from ..gateway.worker import Orders
 from ..policy.address import Address
 from ..policy.cautions import warnings
 from ..policy.compile import TooMuch
-from ..policy.counts import LimitCounts
+from ..policy.counts import DelayCounts, LimitCounts
 from ..policy.enforced import unenforced
 from ..policy.problems import SettingsError
 from ..policy.settings import Settings
@@ -106,6 +106,10 @@ class Running:
         """What was counted of each limit."""
         return self._host.counts(time.monotonic())
 
+    def delays(self) -> Iterator[DelayCounts]:
+        """How long messages were held, by limit and class."""
+        return self._host.delays(self.words)
+
     def processes(self) -> Mapping[str, int]:
         """The pids of all processes that live now."""
         processes = {"supervisor": os.getpid(), **self._supervisor.processes()}
@@ -172,11 +176,15 @@ async def serve(settings: Settings, config: Path | None = None) -> None:
             broker=str(plan.broker),
             connect_timeout=settings.gateway.connect_timeout,
             max_packet=settings.gateway.max_packet,
+            wake_fds=[],
+            hold_messages=settings.gateway.hold_messages,
+            hold_bytes=settings.gateway.hold_bytes,
+            hold_pool=settings.gateway.hold_pool,
             drain_timeout=settings.gateway.drain_timeout,
             log_format=settings.log.format,
             log_level=settings.log.level,
         )
-        supervisor = Supervisor(WORKER, orders, list(zip(*bound, strict=True)), log)
+        supervisor = Supervisor(WORKER, orders, list(zip(*bound, strict=True)), log, host.segment.recover)
         stack.push_async_callback(supervisor.stop)
         unbind.pop_all()  # from here on they are the supervisor's
         try:
@@ -204,7 +212,7 @@ async def serve(settings: Settings, config: Path | None = None) -> None:
                 if embedded is None
                 else f"Mosquitto {mosquitto_version(find_mosquitto()) or 'of unknown version'}, embedded",
                 admin=admin.url,
-                command=_own_command(),
+                command=own_command(),
                 notes=tuple(plan.notes),
             ),
             Console(stderr=True),
@@ -296,7 +304,7 @@ def _raise_open_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _own_command() -> str:
+def own_command() -> str:
     """What this shell must be told to run `tidegate`, whose folder may not be on its PATH."""
     return "tidegate" if shutil.which("tidegate") else os.path.relpath(sys.argv[0])
 

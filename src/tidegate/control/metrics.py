@@ -1,10 +1,11 @@
 """The shared counters as Prometheus families.
 
-Every label set is closed: packet types, faults, at most 64 workers, and the names of the operator's own limits; never a
-client, a user or a topic.
+Every label set is closed: packet types, faults, at most 64 workers, and the names of the operator's own limits and
+classes; never a client, a user or a topic.
 """
 
 from collections.abc import Iterator
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -40,6 +41,8 @@ class GatewayMetrics(Collector):
         yield from self._connections(alive)
         yield from self._losses()
         yield from self._limits()
+        yield from self._holds(alive)
+        yield self._delays()
         yield self._lag()
         yield _counter(
             "tidegate_worker_restarts",
@@ -66,13 +69,9 @@ class GatewayMetrics(Collector):
         yield size
 
     def _connections(self, alive: list[int]) -> Iterator[Metric]:
-        connections = GaugeMetricFamily(
-            "tidegate_connections", "Client connections that are open now, by worker.", labels=["worker"]
+        yield self._gauge(
+            "tidegate_connections", "Client connections that are open now, by worker.", counters.CONNECTIONS, alive
         )
-        for row in range(self._source.workers):
-            # What a killed worker left in its gauge are connections that died with it.
-            connections.add_metric([str(row)], self._word(row, counters.CONNECTIONS) if row in alive else 0)
-        yield connections
         yield _counter("tidegate_connections", "Client connections accepted.", self._sum(counters.CONNECTIONS_TOTAL))
         up = bool(alive) and all(self._word(row, counters.UPSTREAM_UP) for row in alive)
         yield GaugeMetricFamily(
@@ -95,11 +94,12 @@ class GatewayMetrics(Collector):
         yield refused
         timeouts = CounterMetricFamily(
             "tidegate_timeouts",
-            "Clients closed for silence: no CONNECT in time, or beyond 1.5 times their keepalive.",
+            "Clients closed for silence: no CONNECT in time, 1.5 times the keepalive, keeping a window's places.",
             labels=["kind"],
         )
         timeouts.add_metric(["connect"], self._sum(counters.TIMED_OUT_CONNECT))
         timeouts.add_metric(["keepalive"], self._sum(counters.TIMED_OUT_KEEPALIVE))
+        timeouts.add_metric(["window"], self._sum(counters.TIMED_OUT_WINDOW))
         yield timeouts
         yield _counter(
             "tidegate_broker_lost",
@@ -148,6 +148,48 @@ class GatewayMetrics(Collector):
             self._source.failed_reloads,
         )
 
+    def _holds(self, alive: list[int]) -> Iterator[Metric]:
+        yield self._gauge(
+            "tidegate_hold_bytes", "Bytes that wait under limits that delay, by worker.", counters.HOLD_BYTES, alive
+        )
+        yield self._gauge(
+            "tidegate_held_messages",
+            "Messages that wait under limits that delay, by worker.",
+            counters.HELD_MESSAGES,
+            alive,
+        )
+        inflight = GaugeMetricFamily(
+            "tidegate_inflight",
+            "QoS 1 and 2 messages that were passed on and whose exchange is not over, by sender.",
+            labels=["direction"],
+        )
+        for direction, index in (
+            ("from_client", counters.INFLIGHT_FROM_CLIENT),
+            ("from_broker", counters.INFLIGHT_FROM_BROKER),
+        ):
+            inflight.add_metric([direction], sum(self._word(row, index) for row in alive))
+        yield inflight
+        discarded = CounterMetricFamily(
+            "tidegate_hold_discarded", "Messages that were given up while they waited, by reason.", labels=["reason"]
+        )
+        for reason in counters.Discard:
+            discarded.add_metric([reason.name.lower()], self._sum(counters.HOLD_DISCARDED + reason))
+        yield discarded
+
+    def _delays(self) -> Metric:
+        delays = HistogramMetricFamily(
+            "tidegate_delay_seconds",
+            "How long messages waited, by the limit that delayed them and the class of their clients.",
+            labels=["limit", "class"],
+        )
+        for one in self._source.delays():
+            within = list(accumulate(one.buckets))
+            # A message that is being counted while we read may be in its bucket only: then that one tells the count.
+            total = max(one.count, within[-1])
+            buckets = [(str(bound), float(number)) for bound, number in zip(counters.DELAY_BOUNDS, within, strict=True)]
+            delays.add_metric([one.limit, one.class_name], [*buckets, ("+Inf", float(total))], sum_value=one.seconds)
+        return delays
+
     def _lag(self) -> Metric:
         lag = HistogramMetricFamily(
             "tidegate_loop_lag_seconds", "How late turns of a worker's event loop came.", labels=["worker"]
@@ -163,6 +205,13 @@ class GatewayMetrics(Collector):
             seconds = self._word(row, counters.LAG_MICROSECONDS) / 1e6
             lag.add_metric([str(row)], buckets[::-1], sum_value=seconds)
         return lag
+
+    def _gauge(self, name: str, documentation: str, index: int, alive: list[int]) -> Metric:
+        gauge = GaugeMetricFamily(name, documentation, labels=["worker"])
+        for row in range(self._source.workers):
+            # What a killed worker left in it are connections and messages that died with it.
+            gauge.add_metric([str(row)], self._word(row, index) if row in alive else 0)
+        return gauge
 
     def _word(self, row: int, index: int) -> int:
         return int(self._source.words[row * counters.ROW_WORDS + index])

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from ..policy.counts import LimitCounts
+from ..policy.counts import DelayCounts, LimitCounts
 
 
 class Source(Protocol):
@@ -35,6 +35,9 @@ class Source(Protocol):
 
     def limits(self) -> Iterable[LimitCounts]:
         """What was counted of each limit in force."""
+
+    def delays(self) -> Iterable[DelayCounts]:
+        """How long messages were held, once for each limit and class that delays were counted of."""
 
     def processes(self) -> Mapping[str, int]:
         """The pids of the processes that live now: `supervisor`, `worker-0`…, `broker` if it is embedded."""

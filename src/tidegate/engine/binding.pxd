@@ -31,6 +31,8 @@ cdef extern from "native/engine.h":
         tg_range rate
         tg_range bandwidth
         uint32_t slot
+        uint8_t event
+        uint8_t actions[2][4]
     struct tg_choice:
         tg_range budgets
     struct tg_budget:
@@ -84,6 +86,7 @@ cdef extern from "native/engine.h":
         uint64_t *tallies
         tg_row_head *row_heads
         tg_word *table
+        uint64_t windows
     struct tg_policy:
         const tg_head *head
         const tg_limit *limits
@@ -95,10 +98,17 @@ cdef extern from "native/engine.h":
         uint64_t mask
         uint64_t horizon
         uint32_t nonce
+    struct tg_taken:
+        uint64_t tag
+        uint32_t place
     struct tg_engine:
         tg_segment segment
         tg_table table
         tg_policy policy
+        tg_taken *taken
+        uint32_t taken_count
+        bint taken_shared
+        uint64_t to_wake
     struct tg_who:
         const char *client
         const char *username
@@ -116,10 +126,15 @@ cdef extern from "native/engine.h":
         bint clean_start
         bint bridge
     struct tg_subject:
+        uint64_t source
+        uint64_t first_class
         uint8_t priority
         uint8_t exempt
     struct tg_profile:
         uint32_t entries
+    struct tg_entry:
+        uint32_t limit
+        uint64_t concurrent
     struct tg_message:
         const char *topic
         size_t topic_size
@@ -129,13 +144,21 @@ cdef extern from "native/engine.h":
         uint8_t qos
         uint8_t retain
         bint again
+        bint held
+        bint ask
+        uint64_t turn
+        uint32_t owed
     struct tg_verdict:
         uint32_t action
         uint32_t limit
         uint32_t matched
         bint crowd
         bint by_size
+        bint by_window
+        uint8_t then
         uint64_t wait
+        uint64_t queue
+        uint64_t max_delay
     struct tg_cost:
         uint64_t ticks
         uint64_t burst
@@ -193,6 +216,18 @@ cdef extern from "native/engine.h":
     void tg_decide(tg_engine *engine, const tg_subject *subject, const tg_profile *profile, const tg_who *who,
                    const tg_message *message, uint64_t now_ns, tg_verdict *verdict)
     uint32_t tg_matching(tg_engine *engine, const tg_subject *subject, const tg_profile *profile, const tg_message *message, uint32_t *out)
+    void tg_late(tg_engine *engine, const tg_subject *subject, const tg_who *who, const tg_message *message,
+                 const tg_verdict *verdict, uint32_t action, uint64_t now_ns)
+    size_t tg_entries_at(const tg_policy *policy)
+    uint64_t tg_window_free(tg_engine *engine, uint32_t place)
+    uint64_t tg_window_count(const tg_segment *segment, uint64_t place)
+    void tg_window_sweep(tg_engine *engine)
+    bint tg_turn_wait(tg_engine *engine, uint64_t key, uint32_t waiting)
+    int64_t tg_turn_lead(const tg_engine *engine, uint64_t key)
+    void tg_turn_served(tg_engine *engine, uint64_t key)
+    void tg_turn_level(tg_engine *engine, uint64_t key)
+    uint64_t tg_turn_others(const tg_engine *engine, uint64_t key)
+    void tg_segment_recover(tg_segment *segment, uint32_t row)
     void tg_sweep(tg_engine *engine, uint64_t now_ns)
     int tg_event_read(const tg_segment *segment, uint32_t row, uint64_t sequence, tg_event *out)
 
@@ -220,16 +255,25 @@ cdef class Engine:
     cdef dict profiles
     cdef size_t profile_bytes
     cdef tg_verdict verdict
+    cdef tg_message message
 
     cdef int _decide(
         self, Subject subject, int event, bytes data, Py_ssize_t at, Py_ssize_t end, int qos, bint retain,
-        uint64_t packet, uint64_t payload, bint again, uint64_t now_ns
+        uint64_t packet, uint64_t payload, bint again, uint64_t now_ns, uint64_t turn, bint held, uint32_t owed, bint ask
     ) except -1
     cpdef int resolve(self, Subject subject) except -1
     cpdef int decide(
         self, Subject subject, bytes data, Py_ssize_t at, Py_ssize_t end, int qos, bint retain, uint64_t packet,
-        uint64_t payload, bint again, double now
+        uint64_t payload, bint again, double now, uint64_t turn=*, bint held=*, uint32_t owed=*,
+        bint ask=*
     ) except -1
+    cpdef object taken(self)
+    cpdef uint64_t free(self, uint32_t place) except? 0
+    cpdef uint64_t rows_to_wake(self) except? 0
+    cpdef bint wait_for(self, uint64_t key, uint32_t addresses) except -1
+    cpdef double lead(self, uint64_t key) except? -1
+    cpdef void served(self, uint64_t key) except *
+    cpdef void level(self, uint64_t key) except *
 
 cdef class Subject:
     cdef tg_who who

@@ -22,6 +22,8 @@ MOST_PROFILE_BYTES = 1 << 24
 TALLIES = ("passed", "observe", "delay", "drop", "reject", "disconnect", "ban", "crowded")
 """What is counted of each limit, in the order of the words."""
 KINDS = {1: "began", 2: "still", 3: "ended"}
+ITSELF = 1
+"""The `queue` of a message that waits for what its sender has yet to do."""
 ACTIONS = ("pass", "observe", "delay", "drop", "reject", "disconnect", "ban")
 
 
@@ -181,6 +183,10 @@ cdef class Segment:
         finally:
             PyMem_Free(room)
 
+    def recover(self, unsigned int row) -> None:
+        """Forget what a process that has died had in flight, and whom it had waiting."""
+        tg_segment_recover(&self.c, row)
+
     def events(self, unsigned int row, uint64_t after) -> tuple[list[Transition], int, int]:
         """Transitions of a row behind sequence number `after`, the number to go on from, and how many were lost."""
         cdef tg_event event
@@ -276,6 +282,11 @@ cdef class Subject:
         """Of its first class; policy.model.Priority."""
         return 2 if self.subject == NULL else self.subject.priority
 
+    @property
+    def first_class(self) -> int:
+        """The identity of that class (engine.format); 0 when it is in none."""
+        return 0 if self.subject == NULL else self.subject.first_class
+
 
 cdef int _loads = 0  # by all engines, so that no client takes what another engine has resolved for its own
 
@@ -311,6 +322,7 @@ cdef class Engine:
         self.count = self.c.policy.head.limits
         memset(&self.verdict, 0, sizeof(tg_verdict))  # its limit was one of the former policy
         self.verdict.limit = TG_NONE
+        self.c.taken_count = 0
         self.profiles = {}
         self.profile_bytes = 0
         self.names = []
@@ -362,6 +374,99 @@ cdef class Engine:
         """Whether it is too large, so that no wait will help."""
         return self.verdict.by_size
 
+    @property
+    def by_window(self) -> bool:
+        """Whether it waits for acknowledgements, so that nobody knows how long."""
+        return self.verdict.by_window
+
+    # Of a verdict that delays
+
+    @property
+    def queue(self) -> int:
+        """What the message waits for: a budget or a window; ITSELF: PUBRELs of its sender."""
+        return self.verdict.queue
+
+    @property
+    def max_delay(self) -> float:
+        """Seconds that it may wait."""
+        return self.verdict.max_delay / 1e9
+
+    @property
+    def then(self) -> int:
+        """The action (policy.model.Action) when it has waited so long."""
+        return self.verdict.then
+
+    @property
+    def slot(self) -> int:
+        """The place of the limit that decided in the segment, -1 for none."""
+        return -1 if self.verdict.limit == TG_NONE else self.c.policy.limits[self.verdict.limit].slot
+
+    def late(self, Subject subject, unsigned int action, double now) -> None:
+        """Count and tell `action` for the message just decided, which is delayed no longer."""
+        tg_late(
+            &self.c, subject.subject, &subject.who, &self.message, &self.verdict, action, <uint64_t>(now * 1e9)
+        )
+
+    def delays(self, Subject subject) -> bool:
+        """Whether a limit may delay messages of this client."""
+        cdef const tg_entry *entries
+        cdef const tg_limit *limit
+        cdef const char *profile
+        if not self.count:
+            return False
+        if subject.generation != self.generation:
+            self.resolve(subject)
+        profile = subject.profile
+        entries = <const tg_entry *>(profile + tg_entries_at(&self.c.policy))
+        for i in range((<const tg_profile *>profile).entries):
+            limit = &self.c.policy.limits[entries[i].limit]
+            if limit.event == 0:
+                for qos in range(3):
+                    if limit.actions[subject.who.version == 5][qos] == 2:
+                        return True
+        return False
+
+    # Messages in flight, and turns
+
+    cpdef object taken(self):
+        """The places in windows that the message just decided has taken: None, a number, or a tuple of them."""
+        if not self.c.taken_count:
+            return None
+        if self.c.taken_count == 1:
+            return self.c.taken[0].place
+        return tuple([self.c.taken[i].place for i in range(self.c.taken_count)])
+
+    @property
+    def shares(self) -> bool:
+        """Whether other clients may share a window of which the message just decided has taken a place."""
+        return self.c.taken_shared
+
+    cpdef uint64_t free(self, uint32_t place) except? 0:
+        """Give a place back; the window's key, as `queue` names it."""
+        return tg_window_free(&self.c, place)
+
+    cpdef uint64_t rows_to_wake(self) except? 0:
+        """A bit for each row, modulo 64, whose clients wait for what has been given back since the last call."""
+        cdef uint64_t rows = self.c.to_wake
+        self.c.to_wake = 0
+        return rows
+
+    cpdef bint wait_for(self, uint64_t key, uint32_t addresses) except -1:
+        """Say that clients of so many addresses wait here for `key`: False when there is no place to say it."""
+        return tg_turn_wait(&self.c, key, addresses)
+
+    cpdef double lead(self, uint64_t key) except? -1:
+        """Rounds by which this process is ahead of those that wait for `key` too; 0 when none does."""
+        return tg_turn_lead(&self.c, key) / 65536.0
+
+    cpdef void served(self, uint64_t key) except *:
+        """Note that one message of those waiting for `key` has passed."""
+        tg_turn_served(&self.c, key)
+
+    cpdef void level(self, uint64_t key) except *:
+        """Be ahead of nobody: those who wait for `key` elsewhere were let to catch up, and have not."""
+        tg_turn_level(&self.c, key)
+
     def subject(
         self, client_id: bytes, username: bytes | None, address: bytes, listener: bytes, int version,
         bint clean_start = True, bint bridge = False, uint64_t nonce = 0,
@@ -403,24 +508,31 @@ cdef class Engine:
 
     cpdef int decide(
         self, Subject subject, bytes data, Py_ssize_t at, Py_ssize_t end, int qos, bint retain, uint64_t packet,
-        uint64_t payload, bint again, double now
+        uint64_t payload, bint again, double now, uint64_t turn = 0, bint held = False, uint32_t owed = 0,
+        bint ask = False
     ) except -1:
         """The action (policy.model.Action) for a PUBLISH whose topic is `data[at:end]`; `now` in seconds.
 
-        `again`: the broker may hold it already. Over a limit it passes all the same, or has to end the connection.
+        `again`: the broker may hold it already, so it is never dropped or rejected, but delayed. `turn`: the `queue`
+        that it has waited in, 0 when it has just arrived; `held`: it is counted as delayed. `owed`: QoS 2 exchanges
+        in windows that others share for which the client has yet to send PUBREL; `ask`: charge nothing. What it takes of windows is `taken`.
         """
-        return self._decide(subject, 0, data, at, end, qos, retain, packet, payload, again, <uint64_t>(now * 1e9))
+        return self._decide(
+            subject, 0, data, at, end, qos, retain, packet, payload, again, <uint64_t>(now * 1e9), turn, held, owed,
+            ask
+        )
 
     cdef int _decide(
         self, Subject subject, int event, bytes data, Py_ssize_t at, Py_ssize_t end, int qos, bint retain,
-        uint64_t packet, uint64_t payload, bint again, uint64_t now_ns
+        uint64_t packet, uint64_t payload, bint again, uint64_t now_ns, uint64_t turn, bint held, uint32_t owed, bint ask
     ) except -1:
-        cdef tg_message message
+        cdef tg_message *message = &self.message
         if not 0 <= at <= end <= len(data) or not 0 <= qos <= 2 or not 0 <= event < 7:
             raise IndexError("no such topic, QoS or event")
         if not self.count:
             memset(&self.verdict, 0, sizeof(tg_verdict))
             self.verdict.limit = TG_NONE
+            self.c.taken_count = 0
             return 0
         if subject.generation != self.generation:
             self.resolve(subject)
@@ -432,18 +544,25 @@ cdef class Engine:
         message.qos = qos
         message.retain = retain
         message.again = again
+        message.turn = turn
+        message.held = held
+        message.owed = owed
+        message.ask = ask
         tg_decide(
-            &self.c, subject.subject, <const tg_profile *><const char *>subject.profile, &subject.who, &message, now_ns,
+            &self.c, subject.subject, <const tg_profile *><const char *>subject.profile, &subject.who, message, now_ns,
             &self.verdict,
         )
         return self.verdict.action
 
     def judge(
         self, Subject subject, topic: bytes, int qos = 0, bint retain = False, uint64_t packet = 0,
-        uint64_t payload = 0, bint again = False, int event = 0, *, uint64_t now_ns,
+        uint64_t payload = 0, bint again = False, int event = 0, *, uint64_t now_ns, uint64_t turn = 0,
+        bint held = False, uint32_t owed = 0, bint ask = False,
     ) -> Verdict:
         """The same, told in full, for any event (policy.model.Event); `now_ns` in nanoseconds."""
-        self._decide(subject, event, topic, 0, len(topic), qos, retain, packet, payload, again, now_ns)
+        self._decide(
+            subject, event, topic, 0, len(topic), qos, retain, packet, payload, again, now_ns, turn, held, owed, ask
+        )
         return self.last()
 
     def last(self) -> Verdict:
@@ -485,8 +604,9 @@ cdef class Engine:
             PyMem_Free(out)
 
     def sweep(self, double now) -> None:
-        """Tell the end of what has been quiet; to be called some times a second."""
+        """Tell the end of what has been quiet, and heal windows; to be called some times a second."""
         tg_sweep(&self.c, <uint64_t>(now * 1e9))
+        tg_window_sweep(&self.c)
 
 
 cdef class Meter:

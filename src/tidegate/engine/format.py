@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-LAYOUT = 1
+LAYOUT = 2
 NONE = 0xFFFF_FFFF
 EVENTS = 7
 MAX_LIMITS = 10_000

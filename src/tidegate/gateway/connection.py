@@ -5,24 +5,32 @@ The driver feeds what it reads to `client_bytes` and `broker_bytes`, tells of so
 `commands`. Every packet of the client is checked whole before any of its bytes goes on; where all packets of a read
 pass, the very same object is forwarded, so that a message costs no copy.
 
-What one connection can make the gateway hold is bounded: a packet up to STORE is kept until it is whole, a larger
+What one connection can make the gateway keep is bounded: a packet up to STORE is kept until it is whole, a larger
 PUBLISH is passed on as it comes once its header is known (at most HEADER), any other packet is kept up to STORED.
+Messages that a limit delays wait in a hold of bounded size (`hold.py`); one that finds no room there, or is larger than
+STORE, is parked: it and all behind it waits, and the client is not read.
 """
 
 from collections.abc import Callable
+from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 from ..engine.counters import (
     BROKER_LOST,
     BYTES_FROM_BROKER,
     BYTES_FROM_CLIENT,
+    HOLD_DISCARDED,
+    INFLIGHT_FROM_BROKER,
+    INFLIGHT_FROM_CLIENT,
     MALFORMED,
     PACKETS_FROM_BROKER,
     PACKETS_FROM_CLIENT,
     REFUSED_UPSTREAM_DOWN,
     TIMED_OUT_CONNECT,
     TIMED_OUT_KEEPALIVE,
+    TIMED_OUT_WINDOW,
     Counters,
+    Discard,
 )
 from ..mqtt.ack import Ack, write_ack
 from ..mqtt.connack import Connack
@@ -35,10 +43,12 @@ from ..mqtt.reasons import PacketType, ReasonCode
 from ..mqtt.session import PINGREQ, Auth, Disconnect, check_ping
 from ..mqtt.subscribe import Subscribe, Unsubscribe
 from .aliases import Aliases
-from .guard import Guard
+from .guard import OWED_TIME, Guard
 from .handshake import NO_LIMIT, client_connack, number, upstream_connect
+from .hold import Held, Hold
 from .notices import MARK, Notices
 from .states import Event, State, follow
+from .waiting import GONE, NEVER, PASSED, WAITS, Lane, Waiting
 
 if TYPE_CHECKING:  # compiled code knows it by connection.pxd; interpreted code is only handed one
     from ..engine.binding import Engine
@@ -55,6 +65,13 @@ MOST_TOLD = 100
 """Answers to one read that give their reasons; the others are bare codes, so that no flood is answered by a larger."""
 MOST_WAITING = 1_000
 """Packets of our own that wait for the end of one of the broker's before the client is no longer read."""
+OVERFLOW = 8 << 20
+"""Bytes that are read of a client which was left unread for as long as may be, unless it has sent less: what the kernel
+may have kept of it meanwhile, its pings among it. Then it may be left again, or a flood would be read at full speed."""
+MOST_OWN = 8
+"""Messages in a connection's own lane that are tried at a time."""
+LONGEST_WAIT = 5.0
+"""Seconds that a message may find no room, or no quota of the broker's left, where no limit says how long."""
 LINGER = 5.0
 """Seconds that the broker has to end a connection whose client has left."""
 
@@ -64,6 +81,8 @@ HOLD_CLIENT = 2
 """Command: stop reading from the client."""
 FREE_CLIENT = 4
 """Command: read from the client again."""
+RESUME = 16
+"""Command: call `resume` when this client's turn has come: not all that are to be read again are read at once."""
 END = 8
 """Command: close both sides, each when what was written to it has left."""
 
@@ -71,6 +90,7 @@ END = 8
 _GREETING = int(State.GREETING)
 _OPENING = int(State.OPENING)
 _OPEN = int(State.OPEN)
+_EMPTYING = int(State.EMPTYING)
 _LEAVING = int(State.LEAVING)
 _CLOSED = int(State.CLOSED)
 _CONNECT = int(PacketType.CONNECT)
@@ -88,8 +108,26 @@ _PINGREQ = int(PacketType.PINGREQ)
 _PINGRESP = int(PacketType.PINGRESP)
 _DISCONNECT = int(PacketType.DISCONNECT)
 _AUTH = int(PacketType.AUTH)
+_ITSELF = 1
+"""Of engine.binding."""
+# Of policy.model.Action.
+_DELAY = 2
+_DROP = 3
+_REJECT = 4
 _LIMITED = 5
-"""Of policy.model.Action: DISCONNECT, and all above it."""
+"""DISCONNECT, and all above it."""
+# What becomes of a PUBLISH that has arrived.
+_FORWARDED = 0
+_KEPT = 1
+_PARKED = 2
+_DISCARDS = {
+    Event.CLIENT_GONE: Discard.CLIENT_GONE,
+    Event.BROKER_GONE: Discard.BROKER_GONE,
+    Event.BROKER_DISMISSED: Discard.BROKER_GONE,
+    Event.SHUTDOWN: Discard.SHUTDOWN,
+}
+_INFLIGHT_UP = INFLIGHT_FROM_CLIENT
+_INFLIGHT_DOWN = INFLIGHT_FROM_BROKER
 _FROM_CLIENT = PACKETS_FROM_CLIENT
 _FROM_BROKER = PACKETS_FROM_BROKER
 _CLIENT_BYTES = BYTES_FROM_CLIENT
@@ -123,7 +161,10 @@ class Connection:
         """What the broker did wrong, once it has."""
         self.doubt_broker = False
         """True once the broker has closed an open connection without DISCONNECT, or has not answered CONNECT."""
+        self.flusher: Callable[[], None] | None = None
+        """The driver's: writes what `to_client` and `to_broker` hold and carries out `commands`."""
         self._engine: Engine | None = None
+        self._waiting_room: Waiting | None = None
         self._address = b""
         self._listener = b""
         self._connect: Connect | None = None
@@ -146,19 +187,55 @@ class Connection:
         self._client_packet = NO_LIMIT
         self._broker_packet = NO_LIMIT
         self._receive_maximum = 0
+        self._broker_quota = 0
         self._unacknowledged: set[int] | None = None
+        self._hold: Hold | None = None
+        self._is_parked = False
+        self._will_resume = False
+        """RESUME was said."""
+        self._was_counted = False
+        """The first message that is parked was counted as delayed."""
+        self._large = b""
+        """The topic of the large message that is parked; empty: what is parked found no room."""
+        self._stop_until = 0.0
+        """When a client that is not read because of what is parked has to be read again."""
+        self._overflow_left = 0
+        """Bytes in which nothing is parked, as it has come to that; 0: it has not."""
+        self._overflow_until = 0.0
+        self._is_unread = False
+        """HOLD_CLIENT was said last."""
+        self._is_upstream_full = False
+        self._unread_since = 0.0
+        """When the client ceased to take what is written to it; 0: it takes it."""
+        self._own_may_go = False
+        """The client has sent what messages in its own lane wait for: PUBREL, or the end of a large message."""
+        self._forgotten: list[bytes] = []
+        """Topics whose first message was taken out: those behind it are to be decided."""
+        self._decided = -1
+        """The action for the large message that was parked until now; -1: none was."""
+        self._answer = b""
+        """What the client gets for it, if it is refused."""
+        self._farewell = b""
+        self._empty_by = 0.0
+        """When what waits for the broker's quota is given up, as the client has said DISCONNECT."""
+        self._is_client_gone = False
+        self.cut_client = ""
+        """The client identifier, once its hold was the largest of a worker whose holds were full."""
+        self._inflight_up = 0
+        self._inflight_down = 0
         self._aliases: Aliases | None = None
         self._enhanced = False
         self._client_turn = False
         self._client_pings = 0
         self._own_pings = 0
 
-    def limit(self, engine: "Engine", address: bytes, listener: bytes) -> None:
+    def limit(self, engine: "Engine", waiting: Waiting, address: bytes, listener: bytes) -> None:
         """Hold the client's messages to the limits of `engine`; to be called before its first bytes.
 
         `address` (4 or 16 bytes, none for a Unix socket) and `listener` are what is known of it besides CONNECT.
         """
         self._engine = engine
+        self._waiting_room = waiting
         self._address = address
         self._listener = listener
 
@@ -168,6 +245,9 @@ class Connection:
         """Take what was read from the client."""
         self._now = now
         self.counters.add(_CLIENT_BYTES, len(data))
+        if self._is_parked:  # read before the driver could stop reading
+            self._held += data
+            return
         if self._client_tail is not None:
             self._client_tail += data
             missing = self._client_need - len(self._client_tail)
@@ -178,13 +258,22 @@ class Connection:
             data = bytes(self._client_tail)
             self._client_tail = None
         if self.state == _OPEN:
+            if self._overflow_left and now > self._overflow_until:
+                self._overflow_left = 0
             self._client_packets(data)
+            if self._own_may_go:
+                self._serve_own()
+            if self._overflow_left:
+                # A read that is not full has read all.
+                self._overflow_left = max(self._overflow_left - len(data), 0) if len(data) >= STORE else 0
         elif self.state == _GREETING or self.state == _OPENING:
             self._client_opening(data)
 
     def client_closed(self) -> None:
         """The client's socket has closed: the broker sees the same, and fires the will if none said DISCONNECT."""
-        if self.state != _CLOSED:
+        if self.state == _EMPTYING:
+            self._is_client_gone = True  # it has taken its leave: what it sent before still goes on
+        elif self.state != _CLOSED:
             self._end(Event.CLIENT_GONE)
 
     def _client_opening(self, data: bytes) -> None:
@@ -198,7 +287,7 @@ class Connection:
                         raise PacketError(Fault.FIRST_PACKET, "the first packet is not a CONNECT")
                 elif kind != _AUTH or not self._enhanced:
                     self._held = data[at:]
-                    self.commands |= HOLD_CLIENT
+                    self._set_reading()
                     return
                 if not _frame.read(data, at):
                     self._keep_client(data, at, len(data) - at + 1)
@@ -257,8 +346,13 @@ class Connection:
             at = self._client_left
             self._client_left = 0
             if self._skipping:
-                run = at
                 self._skipped()
+            else:
+                self._send_broker(data[:at])
+            run = at
+            self._serve_own()  # between two packets, before another large one begins
+            if self.state != _OPEN:
+                return
             self._plan()
         try:
             while at < size:
@@ -286,27 +380,41 @@ class Connection:
                         live = self._take_quota(_publish.packet_id)
                     # An alias is learned even from a message that is refused.
                     topic = self._aliased(data) if _publish.alias else None
-                    if self._guard is not None and self._refused(data, at, end, topic, live):
+                    kept = _FORWARDED if self._guard is None else self._keep_back(data, at, end, topic, live)
+                    if kept:
                         if run < at:
                             self._send_broker(data[run:at])
                         run = min(end, size)
-                    elif topic is not None:
-                        head = self._without_alias(data, at, end, topic)
-                        if run < at:
-                            self._send_broker(data[run:at])
-                        self._send_broker(head)
-                        run = _publish.payload
+                        if kept == _PARKED:
+                            return
+                    else:
+                        if topic is not None:
+                            head = self._without_alias(data, at, end, topic)
+                            if run < at:
+                                self._send_broker(data[run:at])
+                            self._send_broker(head)
+                            run = _publish.payload
+                        if _publish.qos:
+                            self._inflight_up += 1
+                            self.counters.add(_INFLIGHT_UP, 1)
                     if end > size:
                         self._client_left = end - size
                         end = size
                 elif _PUBACK <= kind <= _PUBCOMP:
                     _ack.read(data, at, body, end, self.version)
-                    if kind == _PUBREL and self._guard is not None and self._guard.release(_ack.packet_id):
-                        self._settle(_ack.packet_id)
-                        self._tell_client(write_ack(PacketType.PUBCOMP, _ack.packet_id))
-                        if run < at:
-                            self._send_broker(data[run:at])
-                        run = end
+                    if kind != _PUBREL:
+                        if self._inflight_down and (kind != _PUBREC or _ack.reason >= 0x80):
+                            self._inflight_down -= 1
+                            self.counters.subtract(_INFLIGHT_DOWN, 1)
+                    elif self._guard is not None:
+                        if self._guard.release(_ack.packet_id):
+                            self._settle(_ack.packet_id)
+                            self._tell_client(write_ack(PacketType.PUBCOMP, _ack.packet_id))
+                            if run < at:
+                                self._send_broker(data[run:at])
+                            run = end
+                        else:
+                            self._own_may_go = self._guard.released(_ack.packet_id) or self._own_may_go
                 else:
                     instead = self._control(kind, data, at, body, end)
                     if instead is not None:
@@ -334,8 +442,8 @@ class Connection:
         if _frame.padded and self.version == 5:
             raise PacketError(Fault.LENGTH, "the remaining length has more bytes than it needs")
 
-    def _refused(self, data: bytes, at: int, end: int, topic: bytes | None, live: bool) -> bool:
-        """Whether a limit keeps the PUBLISH at `at` from the broker; then the client has been answered.
+    def _keep_back(self, data: bytes, at: int, end: int, topic: bytes | None, live: bool) -> int:
+        """What becomes of the PUBLISH at `at`: _FORWARDED, _KEPT (held, or refused and answered), or _PARKED.
 
         `live`: an exchange with its identifier is going on already.
         """
@@ -344,20 +452,74 @@ class Connection:
         stop = _publish.topic_end if topic is None else len(topic)
         guard = self._guard
         assert guard is not None
+        hold = self._hold
         again = guard.plays(_publish.packet_id)
-        action = guard.judge(_publish, text, start, stop, end - at, end - _publish.payload, self._now)
-        if action == 0:
-            return False
-        if action >= _LIMITED:
-            self._dismiss(ReasonCode.MESSAGE_RATE_TOO_HIGH, guard.reason())
-            self._end(Event.LIMITED)
-            return True
-        if live and not _publish.dup:  # an answer of ours would settle the exchange that the broker has
+        if self._decided >= 0:
+            action = self._decided
+            self._decided = -1
+            if action:
+                self._leave_out(data, end, self._answer)
+                self._answer = b""
+                return _KEPT
+        elif again and _publish.qos == 2:  # answered or refused at once: the broker has no part in it
+            action = guard.judge(_publish, text, start, stop, end - at, end - _publish.payload, self._now)
+        elif _publish.qos and (
+            (hold is not None and hold.count and _publish.packet_id in hold.ids)
+            or (guard.windows is not None and _publish.packet_id in guard.windows)
+        ):
+            if _publish.dup:  # the one that is held, or in flight on this very connection, will do
+                self._skipping = end > len(data)
+                return _KEPT
             raise PacketError(Fault.PACKET_ID, "a packet identifier that is still in use", ReasonCode.PROTOCOL_ERROR)
-        if guard.notices is not None and not again:
-            self._tell_client(guard.notice(action, text[start:stop], self._now))
+        elif (hold is not None and hold.count and text[start:stop] in hold.topics) or (
+            self._receive_maximum > self._broker_quota and _publish.qos and not live and self._is_quota_used(1)
+        ):
+            return self._hold_back(data, at, end, topic, text[start:stop], live, decided=False)
+        else:
+            counted = self._was_counted
+            self._was_counted = False
+            size, payload = end - at, end - _publish.payload
+            action = guard.judge(_publish, text, start, stop, size, payload, self._now, 0, counted)
+            if action == 0:
+                return _FORWARDED
+            guard.waiting.wake_others()
+            if action == _DELAY:
+                return self._hold_back(data, at, end, topic, text[start:stop], live, decided=True)
+        if action == 0:
+            return _FORWARDED
+        self._refuse_message(data, end, text[start:stop], action, live, again)
+        return _KEPT
+
+    def _refuse_message(self, data: bytes, end: int, topic: bytes, action: int, live: bool, again: bool) -> None:
+        """Do to the PUBLISH just read, which ends at `end`, what a limit says: the client is answered, or closed."""
+        if live and not _publish.dup and action < _LIMITED:
+            # An answer of ours would settle the exchange that the broker has.
+            raise PacketError(Fault.PACKET_ID, "a packet identifier that is still in use", ReasonCode.PROTOCOL_ERROR)
+        answer = self._refusal(topic, action, again)
+        if self.state != _CLOSED:
+            self._leave_out(data, end, answer)
+
+    def _refusal(self, topic: bytes, action: int, again: bool) -> bytes:
+        """What the client gets for the PUBLISH just read; nothing for QoS 0, and when the action ends the connection.
+
+        The reason is that of the last verdict; where it passed, as it was over no limit itself, there is none.
+        """
+        guard = self._guard
+        assert guard is not None
+        has_reason = guard.has_reason()
+        if action >= _LIMITED:
+            self._dismiss(ReasonCode.MESSAGE_RATE_TOO_HIGH, guard.reason() if has_reason else "too much waits already")
+            self._end(Event.LIMITED)
+            return b""
+        if guard.notices is not None and not again and has_reason:
+            self._tell_client(guard.notice(action, topic, self._now))
         queued = len(self.to_client) + (0 if self._waiting is None else len(self._waiting))
-        answer = guard.answer(action, _publish, queued >= MOST_TOLD)
+        return guard.answer(action, _publish, queued >= MOST_TOLD or not has_reason)
+
+    def _leave_out(self, data: bytes, end: int, answer: bytes) -> None:
+        """The broker does not get the PUBLISH just read, the client gets `answer`."""
+        guard = self._guard
+        assert guard is not None
         if not guard.plays(_publish.packet_id):
             self._settle(_publish.packet_id)
         if end > len(data):  # answered once all of it has come and been skipped
@@ -365,7 +527,322 @@ class Connection:
             self._owed = answer
         else:
             self._tell_client(answer)
-        return True
+
+    # Messages that a limit delays
+
+    def _hold_back(
+        self, data: bytes, at: int, end: int, topic: bytes | None, name: bytes, live: bool, decided: bool
+    ) -> int:
+        """Keep the PUBLISH at `at`, to the topic `name`, until it may go on: _KEPT or _PARKED.
+
+        `decided`: a limit has just said so; else it has to wait behind others of its topic, or for the broker's quota.
+        """
+        if live and not _publish.dup:
+            raise PacketError(Fault.PACKET_ID, "a packet identifier that is still in use", ReasonCode.PROTOCOL_ERROR)
+        guard = self._guard
+        assert guard is not None
+        if self._hold is None:
+            self._hold = Hold(guard.waiting, self, self._address)
+        hold = self._hold
+        is_large = end - at > STORE
+        longest = guard.engine.max_delay if decided else LONGEST_WAIT
+        if not is_large and not hold.has_room(end - at) and not self._overflow_left:
+            self._was_counted = decided
+            self._park(data, at, live, longest)
+            return _PARKED
+        if self._overflow_left and (is_large or not hold.has_room(end - at)):
+            action = self._no_room(name, end - at, end - _publish.payload, decided)
+            self._refuse_message(data, end, name, action, live, again=False)
+            return _KEPT
+        if decided and guard.notices is not None:
+            self._tell_client(guard.notice(_DELAY, name, self._now))
+        packet = None
+        if not is_large:
+            packet = data[at:end]
+            if topic is not None:
+                packet = self._without_alias(data, at, end, topic) + data[_publish.payload : end]
+        if is_large:
+            self._park(data, at, live, longest)
+            self._large = name
+        held = hold.add(name, packet, 0 if is_large else _publish.packet_id, self._now)
+        if self.state == _OPEN and hold.topics[name][0] is held:  # adding it may have cost us the connection
+            if decided:
+                self._wait_for_limit(name, held)
+            else:
+                hold.wait(name, held, 0, 0.0, self._now)
+            self._wake_by(hold.next_deadline)
+        return _PARKED if is_large else _KEPT
+
+    def _no_room(self, topic: bytes, size: int, payload: int, decided: bool) -> int:
+        """Count the message just read, for which there has been no room for as long as may be; its action."""
+        guard = self._guard
+        assert guard is not None
+        action = _DELAY
+        if not decided:
+            action = guard.judge(_publish, topic, 0, len(topic), size, payload, self._now, 0, False, True)
+        if action == _DELAY:
+            action = guard.engine.then if _publish.qos else _DROP
+            guard.late(action, self._now)
+        if action:
+            return action
+        # It is over no limit itself, so none says what then: as they all do by default.
+        self.counters.add(HOLD_DISCARDED + Discard.FULL, 1)
+        if not _publish.qos:
+            return _DROP
+        return _REJECT if self.version == 5 and not guard.may_be_there(_publish) else _LIMITED
+
+    def _wait_for_limit(self, topic: bytes, held: Held) -> None:
+        """The first of a topic waits for what the limit lacks that has just been asked."""
+        engine = self._engine
+        hold = self._hold
+        assert engine is not None
+        assert hold is not None
+        held.counted = True
+        held.slot = engine.slot
+        if held.deadline == NEVER:
+            hold.expires(topic, held, held.arrived + engine.max_delay)
+        key = 0 if engine.queue == _ITSELF else engine.queue
+        hold.wait(topic, held, key, 0.0 if engine.by_window else engine.wait, self._now)
+
+    def _park(self, data: bytes, at: int, live: bool, longest: float) -> None:
+        """Leave the PUBLISH at `at` and all behind it for later, at most `longest` seconds; the client is not read.
+
+        Nor are its pings: so that never takes longer than half of its keepalive, however often this is called.
+        """
+        if not live:
+            self._settle(_publish.packet_id)  # it will be read once more
+        self._held = data[at:]
+        self._is_parked = True
+        self._will_resume = False
+        if self._stop_until == 0.0:
+            self._stop_until = self._now + (min(longest, self._keepalive / 2) if self._keepalive else longest)
+        self._set_reading()
+        self._wake_by(self._stop_until)
+
+    def _ask_to_resume(self) -> None:
+        self._will_resume = True
+        self._large = b""
+        self.commands |= RESUME
+
+    def resume(self, now: float) -> None:
+        """Go on with what was parked."""
+        self._now = now
+        if self._will_resume:
+            self._will_resume = False
+            self._resume()
+
+    def _resume(self) -> None:
+        """Go on with what was parked, or waited for CONNACK."""
+        held = self._held
+        self._held = b""
+        self._is_parked = False
+        if self.state == _OPEN:
+            self._set_reading()
+            self._client_packets(held)
+            self._overflow_left = max(self._overflow_left - len(held), 0)
+        if not self._is_parked:
+            self._stop_until = 0.0
+
+    def _stop_no_longer(self) -> None:
+        """A client was left unread for as long as may be: read on, whatever becomes of what is parked."""
+        hold = self._hold
+        topic = self._large
+        self._overflow_left = OVERFLOW
+        self._overflow_until = self._now + LONGEST_WAIT
+        if topic and hold is not None:
+            if hold.topics[topic][0].packet is None and self._try(topic, 1, late=True) != WAITS:
+                return
+            _frame.read(self._held, 0)
+            _publish.read(self._held, 0, _frame.body, _frame.end, self.version, True)
+            action = self._no_room(topic, _frame.end, _frame.end - _publish.payload, decided=False)
+            hold.remove_last(topic, self._now)
+            self._decide_large(topic, action)
+        else:
+            self._ask_to_resume()
+
+    def _decide_large(self, topic: bytes, action: int) -> None:
+        """The large message that is parked, and just read, goes on or is refused when the client's turn has come."""
+        if action:
+            self._answer = self._refusal(topic, action, again=False)
+            if self.state == _CLOSED:
+                return
+        elif _publish.qos and self._unacknowledged is not None:
+            self._unacknowledged.add(_publish.packet_id)
+        self._decided = action
+        self._ask_to_resume()
+
+    def _is_quota_used(self, own: int) -> bool:
+        """Whether the broker has as many unacknowledged messages as it takes; `own` are counted but not sent."""
+        hold = self._hold
+        guard = self._guard
+        if self._unacknowledged is None or guard is None:
+            return False
+        here = own + guard.playing() + (0 if hold is None else len(hold.ids))
+        return len(self._unacknowledged) - here >= self._broker_quota
+
+    def serve(self, lane: Lane, now: float) -> int:
+        """Try the first message of a lane, whose turn it is: PASSED, WAITS or GONE."""
+        self._now = now
+        hold = self._hold
+        if hold is None or not lane.heads:
+            return GONE
+        topic = lane.heads[0][1]
+        try:
+            outcome = self._try(topic, lane.key)
+            if outcome != WAITS:
+                self._follow(topic)
+                self._after_hold()
+            elif hold.topics[topic][0].lane is not lane:
+                return GONE  # it waits for something else now
+        except PacketError as error:
+            self._violation(error)
+            return GONE
+        return outcome
+
+    def flush(self) -> None:
+        """Have the driver write what there is."""
+        if self.flusher is not None:
+            self.flusher()
+
+    def holds(self) -> int:
+        """Bytes that it has waiting."""
+        return 0 if self._hold is None else self._hold.bytes
+
+    def cut(self) -> None:
+        """End: the holds of the worker are full, and this one is the largest."""
+        if self._guard is not None:
+            self.cut_client = self._guard.client_id
+        self._dismiss(ReasonCode.QUOTA_EXCEEDED, "the gateway is full of waiting messages, most of them of this client")
+        self._end(Event.LIMITED)
+
+    def _try(self, topic: bytes, turn: int, late: bool = False) -> int:
+        """Decide the first of a topic anew: PASSED, WAITS or GONE. `turn`: what it has waited for, 0: nothing yet.
+
+        `late`: it has waited for as long as it may.
+        """
+        hold = self._hold
+        guard = self._guard
+        assert hold is not None
+        assert guard is not None
+        engine = guard.engine
+        held: Held = hold.topics[topic][0]
+        data = self._held if held.packet is None else held.packet
+        _frame.read(data, 0)
+        end = _frame.end
+        _publish.read(data, 0, _frame.body, end, self.version, True)
+        payload = end - _publish.payload
+        # Nothing is written inside a large message of its own that is on its way, nor what the broker does not take.
+        is_stuck = (
+            self._is_upstream_full
+            or (self._client_left > 0 and not self._skipping)
+            or (self._receive_maximum > self._broker_quota and _publish.qos > 0 and self._is_quota_used(0))
+        )
+        if is_stuck and not late:
+            if held.lane is None or held.lane.key:
+                hold.wait(topic, held, 0, 0.0, self._now)
+            return WAITS
+        action = guard.judge(_publish, topic, 0, len(topic), end, payload, self._now, turn, held.counted, is_stuck)
+        if is_stuck and action == 0:
+            hold.expires(topic, held, NEVER)
+            hold.wait(topic, held, 0, 0.0, self._now)
+            return WAITS
+        if action == _DELAY and not late:
+            if held.lane is None or held.lane.key != engine.queue:  # that of its own lane is never a queue
+                self._wait_for_limit(topic, held)
+                self._wake_by(hold.next_deadline)
+            return WAITS
+        if action == _DELAY:
+            action = engine.then
+            guard.late(action, self._now)
+        hold.remove(topic, self._now)
+        if held.slot >= 0:
+            self.counters.delayed(held.slot, guard.subject.first_class, self._now - held.arrived)
+        if self.state == _EMPTYING and action:
+            self._settle(_publish.packet_id)
+            self.counters.add(HOLD_DISCARDED + Discard.LATE, 1)
+        elif held.packet is None:
+            self._decide_large(topic, action)
+        elif action:
+            self._refuse_message(data, end, topic, action, live=False, again=False)
+        else:
+            self._send_broker(data)
+            if _publish.qos:
+                self._inflight_up += 1
+                self.counters.add(_INFLIGHT_UP, 1)
+        return GONE if action else PASSED
+
+    def _follow(self, topic: bytes) -> None:
+        """The first of a topic has left: decide those behind it, up to one that must wait."""
+        hold = self._hold
+        while hold is not None and topic in hold.topics and hold.topics[topic][0].lane is None:
+            if self._try(topic, 0) == WAITS:
+                return
+            hold = self._hold
+
+    def _expire(self) -> None:
+        """Do what the limits say to messages that have waited too long."""
+        hold = self._hold
+        while hold is not None:
+            topic = hold.expired(self._now)
+            if topic is None:
+                break
+            self._try(topic, 1, late=True)  # 1: nobody waits for that, so nobody is before it
+            self._follow(topic)
+            hold = self._hold
+        self._after_hold()
+
+    def _serve_own(self) -> None:
+        """Try what waits for this connection itself."""
+        self._own_may_go = False
+        hold = self._hold
+        if hold is None:
+            return
+        try:
+            while self._forgotten:
+                self._follow(self._forgotten.pop())
+            has_moved = True
+            while has_moved:  # of those that still wait, a few are enough: the others wait for the same
+                has_moved = False
+                lane = hold.own_lane()
+                for _, topic in [] if lane is None else nsmallest(MOST_OWN, lane.heads):
+                    if hold.waits_itself(topic):
+                        hold.unlane(topic, self._now)
+                        self._follow(topic)
+                        has_moved = has_moved or not hold.waits_itself(topic)
+            self._after_hold()
+        except PacketError as error:
+            self._violation(error)
+
+    def _forget_duplicate(self, packet_id: int) -> None:
+        """The broker has answered a message: a redelivery of it that is held must not go on."""
+        hold = self._hold
+        if hold is not None and hold.count and packet_id in hold.ids:
+            topic = hold.forget_duplicate(packet_id, self._now)
+            if topic is not None:
+                self._forgotten.append(topic)
+                self._own_may_go = True
+
+    def _after_hold(self) -> None:
+        """Some may have left the hold: go on with what waited for that."""
+        hold = self._hold
+        if hold is None:
+            return
+        if self.state == _EMPTYING:
+            if not hold.count:
+                self._send_broker(self._farewell)
+                self._leave(Event.EMPTIED)
+                if self._is_client_gone:
+                    self._end(Event.CLIENT_GONE)
+        elif self._is_parked and not self._large and not self._will_resume and hold.is_roomy:
+            self._ask_to_resume()
+
+    def _discard(self, event: Event) -> None:
+        """Give up what is held: its client still has the messages of QoS 1 and 2, or hears that they are gone."""
+        hold = self._hold
+        self._hold = None
+        if hold is not None and hold.count:
+            reason = Discard.POOL if self.cut_client else _DISCARDS.get(event, Discard.ENDED)
+            self.counters.add(HOLD_DISCARDED + reason, hold.discard(self._now))
 
     def _skipped(self) -> None:
         """The last byte of a large message that was refused has come."""
@@ -384,7 +861,7 @@ class Connection:
             self._waiting = []
         self._waiting.append(wire)
         if len(self._waiting) == MOST_WAITING:
-            self.commands |= HOLD_CLIENT
+            self._set_reading()
 
     def _tell_waiting(self) -> None:
         """One of the broker's packets has ended: what waited for it may be written."""
@@ -393,7 +870,7 @@ class Connection:
         if waiting is not None:
             self.to_client.extend(waiting)
             if len(waiting) >= MOST_WAITING:
-                self.commands |= FREE_CLIENT
+                self._set_reading()
 
     def _settle(self, packet_id: int) -> None:
         """An exchange of the client's is over: its quota is its own again (section 4.9)."""
@@ -419,6 +896,13 @@ class Connection:
                 return to_broker
         elif kind == _DISCONNECT:
             Disconnect.read(data, at, body, end, self.version, from_client=True)
+            if self._hold is not None and self._hold.count:
+                self._farewell = data[at:end]
+                self._empty_by = self._now + LONGEST_WAIT
+                self.state = follow(State(self.state), Event.CLIENT_LEAVES)
+                self._set_reading()
+                self._plan()
+                return b""
             self._leave(Event.CLIENT_LEFT)
         elif kind == _AUTH and self.version == 5:
             Auth.read(data, at, body, end, from_client=True)
@@ -473,6 +957,19 @@ class Connection:
         self._greeting = b""
         self.wake_at = now + self.connect_timeout
 
+    def client_takes(self, takes: bool, now: float) -> None:
+        """Whether the client takes what is written to it: while it does not, its messages stay in flight."""
+        self._unread_since = 0.0 if takes else now
+        if not takes:
+            self._wake_by(now + OWED_TIME)
+
+    def upstream_takes(self, takes: bool, now: float) -> None:
+        """Whether the broker takes what is written to it: while it does not, what is held stays held."""
+        self._now = now
+        self._is_upstream_full = not takes
+        if takes and self._guard is not None:
+            self._serve_own()
+
     def upstream_failed(self) -> None:
         """The broker cannot be reached: the client is told so, and to come back (0x88; 3 in 3.x)."""
         if self.state == _OPENING:
@@ -483,11 +980,12 @@ class Connection:
     def broker_closed(self, lost: bool) -> None:
         """The upstream has closed; `lost` when by an error rather than by the broker's own will."""
         if self.state == _CLOSED:
+            self._release_windows()
             return
         if self.state == _OPENING and lost:
             self.upstream_failed()
             return
-        if self.state == _OPEN:
+        if self.state == _OPEN or self.state == _EMPTYING:
             self.doubt_broker = True
             self.counters.add(BROKER_LOST, 1)
             self._dismiss(ReasonCode.SERVER_SHUTTING_DOWN, "the broker closed the connection")
@@ -505,11 +1003,13 @@ class Connection:
             self._broker_tail = None
         if self.state != _CLOSED:
             self._broker_packets(data)
-        if self._held and self.state == _OPEN:
-            held = self._held
-            self._held = b""
-            self.commands |= FREE_CLIENT
-            self._client_packets(held)
+        if self._held and self.state == _OPEN and not self._is_parked:
+            self._resume()
+        if self._guard is not None:
+            if self._guard.windows is not None:
+                self._guard.waiting.wake_others()
+            if self._own_may_go or self._receive_maximum > self._broker_quota:
+                self._serve_own()
 
     def _broker_packets(self, data: bytes) -> None:
         """Packets of the broker: follow those that say something about the connection, forward all but our pings'."""
@@ -547,12 +1047,26 @@ class Connection:
                     end = size
                 self.counters.add(_FROM_BROKER + kind, 1)
                 if kind == _PUBLISH:
-                    pass
+                    if data[at] & 6:
+                        self._inflight_down += 1
+                        self.counters.add(_INFLIGHT_DOWN, 1)
                 elif kind == _PUBACK or kind == _PUBREC or kind == _PUBCOMP:
-                    if self._unacknowledged is not None:
-                        _ack.read(data, at, body, end, self.version)
-                        if kind != _PUBREC or _ack.reason >= 0x80:
+                    _ack.read(data, at, body, end, self.version)
+                    if kind != _PUBREC or _ack.reason >= 0x80:
+                        if self._inflight_up:
+                            self._inflight_up -= 1
+                            self.counters.subtract(_INFLIGHT_UP, 1)
+                        if self._unacknowledged is not None:
                             self._unacknowledged.discard(_ack.packet_id)
+                        if self._guard is not None and self._guard.windows is not None:
+                            self._guard.acknowledged(_ack.packet_id, self._now)
+                        self._forget_duplicate(_ack.packet_id)
+                    elif self._guard is not None and self._guard.windows is not None:
+                        self._guard.received(_ack.packet_id, self._now)
+                        self._wake_by(self._guard.patience_until)
+                        self._forget_duplicate(_ack.packet_id)
+                    else:
+                        self._forget_duplicate(_ack.packet_id)
                 elif kind == _PINGRESP:
                     # A client's ping is answered first: a broker that loses an answer must not cost the client one.
                     if self._client_pings:
@@ -599,21 +1113,31 @@ class Connection:
         if self.state != _OPENING:
             raise PacketError(Fault.SECOND_CONNECT, "a second CONNACK")
         connack = Connack.read(data, at, body, end, self.version)
-        offer = client_connack(connack, data[at:end], self.version, self.max_packet, self._client_packet)
+        hold = 0
+        if connack.reason == 0 and self._engine is not None and self._connect is not None:
+            assert self._waiting_room is not None
+            self._guard = Guard(
+                self._engine,
+                self._waiting_room,
+                self._connect,
+                connack,
+                self._address,
+                self._listener,
+                self._client_packet,
+            )
+            hold = self._waiting_room.hold_messages if self._guard.delays() else 0
+        offer = client_connack(connack, data[at:end], self.version, self.max_packet, self._client_packet, hold)
         if not offer.accepted:
             self._leave(Event.REFUSED)
             return offer.wire
+        self._connect = None
         self._receive_maximum = offer.receive_maximum
+        self._broker_quota = offer.broker_quota
         self._broker_packet = offer.broker_packet
         if offer.keepalive is not None:
             self._keepalive = float(offer.keepalive)
         self.state = follow(State(self.state), Event.ACCEPTED)
         self._last_client = self._now
-        if self._engine is not None and self._connect is not None:
-            self._guard = Guard(
-                self._engine, self._connect, connack, self._address, self._listener, self._client_packet
-            )
-            self._connect = None
         self._plan()
         return offer.wire
 
@@ -622,9 +1146,13 @@ class Connection:
     def tick(self, now: float) -> None:
         """Do what is due at `now` and set `wake_at` anew."""
         self._now = now
-        if self.state == _OPEN:
-            if self._keepalive:
-                self._keep_alive()
+        if self.state == _OPEN or self.state == _EMPTYING:
+            self._look_after_held()
+            if self.state == _OPEN or self.state == _EMPTYING:
+                if self._keepalive:
+                    self._keep_alive()
+                else:
+                    self._plan()
         elif self.wake_at and now >= self.wake_at:
             if self.state == _OPENING and not self._client_turn:
                 self.doubt_broker = True
@@ -640,9 +1168,48 @@ class Connection:
             return
         if self.state == _OPENING:
             self._refuse(ReasonCode.SERVER_SHUTTING_DOWN, "the gateway is shutting down")
-        elif self.state == _OPEN:
+        elif self.state == _OPEN or self.state == _EMPTYING:
             self._dismiss(ReasonCode.SERVER_SHUTTING_DOWN, "the gateway is shutting down")
         self._end(Event.SHUTDOWN)
+
+    def _look_after_held(self) -> None:
+        try:
+            if self._hold is not None and self._hold.next_deadline <= self._now:
+                self._expire()
+            if self._is_parked and not self._will_resume and self._stop_until <= self._now:
+                self._stop_no_longer()
+        except PacketError as error:
+            self._violation(error)
+        if 0.0 < self._empty_by <= self._now and self._hold is not None and self._hold.own_lane() is not None:
+            # What a client that has left has yet to do will never be done.
+            given = self._hold.give_up_own(self._now)
+            for packet_id in given:
+                self._settle(packet_id)
+            self.counters.add(HOLD_DISCARDED + Discard.LATE, len(given))
+            self._after_hold()
+        guard = self._guard
+        if guard is not None and guard.patience_until <= self._now:
+            if self.state == _EMPTYING and self._hold is not None:  # it has left, and sends no PUBREL any more
+                self.counters.add(HOLD_DISCARDED + Discard.LATE, self._hold.discard(self._now))
+                self._after_hold()
+            elif (self._is_unread or self.client_excused) and guard.excuse(self._now):
+                if self._is_parked and not self._will_resume:  # its PUBREL may be behind that
+                    self._stop_no_longer()
+            elif self.state == _OPEN:
+                self._end_keeper("a PUBREL is owed for too long, and others wait for its place")
+        elif (
+            guard is not None
+            and self.state == _OPEN
+            and 0.0 < self._unread_since <= self._now - OWED_TIME
+            and guard.is_sharing()
+        ):
+            self._end_keeper("nothing is read, and others wait for what is in flight")
+
+    def _end_keeper(self, text: str) -> None:
+        """The client keeps places in windows that others share, and does nothing to free them."""
+        self.counters.add(TIMED_OUT_WINDOW, 1)
+        self._dismiss(ReasonCode.QUOTA_EXCEEDED, text)
+        self._end(Event.TIMEOUT)
 
     def _keep_alive(self) -> None:
         """Section 3.1.2.10: one and a half times the keepalive towards the client, a ping of ours towards the broker.
@@ -651,7 +1218,7 @@ class Connection:
         """
         if self.client_excused:
             self._last_client = self._now
-        if self._now >= self._last_client + 1.5 * self._keepalive:
+        if self.state == _OPEN and self._now >= self._last_client + 1.5 * self._keepalive:
             self.counters.add(TIMED_OUT_KEEPALIVE, 1)
             self._dismiss(ReasonCode.KEEP_ALIVE_TIMEOUT, "nothing came for one and a half times the keepalive")
             self._end(Event.TIMEOUT)
@@ -663,14 +1230,47 @@ class Connection:
 
     def _plan(self) -> None:
         """Set `wake_at` of an open connection."""
-        if not self._keepalive:
-            self.wake_at = 0.0
-            return
-        self.wake_at = self._last_client + 1.5 * self._keepalive
-        if self._skipping or not self._client_left:  # nothing of ours may stand inside a packet under way
-            self.wake_at = min(self.wake_at, self._last_upstream + 0.75 * self._keepalive)
+        self.wake_at = 0.0
+        if self._keepalive:
+            if self.state == _OPEN:
+                self._wake_by(self._last_client + 1.5 * self._keepalive)
+            if self._skipping or not self._client_left:  # nothing of ours may stand inside a packet under way
+                self._wake_by(self._last_upstream + 0.75 * self._keepalive)
+        if self._hold is not None:
+            self._wake_by(self._hold.next_deadline)
+            if not self._will_resume:
+                self._wake_by(self._stop_until)
+            if self._hold.own_lane() is not None:
+                self._wake_by(self._empty_by)
+        if self._guard is not None and self._guard.windows is not None:
+            self._wake_by(self._guard.patience_until)
+            if self._unread_since:
+                self._wake_by(max(self._unread_since + OWED_TIME, self._now + 1.0))
+
+    def _wake_by(self, at: float) -> None:
+        """Have `tick` called at `at`, if not before; 0 and NEVER: no need."""
+        if 0.0 < at < NEVER and (self.wake_at == 0.0 or at < self.wake_at):
+            self.wake_at = at
 
     # Output
+
+    def _set_reading(self) -> None:
+        """Say whether the client is to be read, if that has changed: any of the reasons not to is enough."""
+        stop = (
+            self._is_parked
+            or self.state == _EMPTYING
+            or self.state == _LEAVING
+            or (self.state == _OPENING and self._held != b"")
+            or (self._waiting is not None and len(self._waiting) >= MOST_WAITING)
+        )
+        if stop == self._is_unread:
+            return
+        self._is_unread = stop
+        pending = self.commands & (HOLD_CLIENT | FREE_CLIENT)
+        if pending:  # the driver has not heard the opposite yet
+            self.commands &= ~pending
+        else:
+            self.commands |= HOLD_CLIENT if stop else FREE_CLIENT
 
     def _send_broker(self, data: bytes) -> None:
         self.to_broker.append(data)
@@ -687,12 +1287,23 @@ class Connection:
         self._broker_need = need
 
     def _leave(self, event: Event) -> None:
+        self._discard(event)
+        self._is_parked = False
+        self._will_resume = False
         self.state = follow(State(self.state), event)
-        self.commands |= HOLD_CLIENT
+        self._set_reading()
         self.wake_at = self._now + LINGER
 
     def _end(self, event: Event) -> None:
         self.state = follow(State(self.state), event)
+        self._discard(event)
+        self._is_parked = False
+        self._will_resume = False
+        if event is Event.BROKER_GONE:
+            self._release_windows()
+        self.counters.subtract(_INFLIGHT_UP, self._inflight_up)
+        self.counters.subtract(_INFLIGHT_DOWN, self._inflight_down)
+        self._inflight_up = self._inflight_down = 0
         self.commands |= END
         self.wake_at = 0.0
         self._held = self._greeting = b""
@@ -700,8 +1311,14 @@ class Connection:
         self._unacknowledged = None
         self._aliases = None
         self._connect = None
-        self._guard = None
         self._waiting = None
+
+    def _release_windows(self) -> None:
+        """The broker knows that the connection has ended: what the client had in flight is no longer."""
+        guard = self._guard
+        self._guard = None
+        if guard is not None:
+            guard.close(self._now)
 
     def _violation(self, error: PacketError) -> None:
         """The client broke the rules: counted, told where the version can (section 4.13), and closed."""

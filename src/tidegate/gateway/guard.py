@@ -15,6 +15,7 @@ from ..mqtt.properties import Properties, PropertyId, get
 from ..mqtt.publish import Publish
 from ..mqtt.reasons import PacketType, ReasonCode
 from .notices import Notices
+from .waiting import NEVER, Waiting
 
 if TYPE_CHECKING:  # compiled code knows it by guard.pxd; interpreted code is only handed one
     from ..engine.binding import Engine
@@ -22,25 +23,37 @@ if TYPE_CHECKING:  # compiled code knows it by guard.pxd; interpreted code is on
 MOST_PLAYED = 1_000
 """QoS 2 exchanges that one client may leave open here: it owes their PUBRELs. MQTT 5 clients are held to far fewer."""
 
+OWED_TIME = 10.0
+"""Seconds that a client may keep a place in a window by not sending PUBREL: far above any network's round trip."""
+
+# Of policy.model.Action; what the gateway does not do yet never gets here, as `serve` refuses it.
 _DROP = 3
 _REJECT = 4
-"""Of policy.model.Action; what the gateway does not do yet never gets here, as `serve` refuses it."""
 
 
 class Guard:
     """The limits of one client that the broker has accepted. Costs little before its first message."""
 
     def __init__(
-        self, engine: "Engine", connect: Connect, connack: Connack, address: bytes, listener: bytes, client_packet: int
+        self,
+        engine: "Engine",
+        waiting: Waiting,
+        connect: Connect,
+        connack: Connack,
+        address: bytes,
+        listener: bytes,
+        client_packet: int,
     ) -> None:
         """`address`: 4 or 16 bytes, none for a Unix socket; `client_packet`: the largest that the client takes."""
         self.engine = engine
+        self.waiting = waiting
         self.version = connect.version
         self.client_packet = client_packet
         self.told = connect.request_problem_information
         # Section 3.2.2.3.7: the identifier is the broker's where the client leaves it to the broker.
         assigned = get(connack.properties, PropertyId.ASSIGNED_CLIENT_IDENTIFIER)
         client_id = connect.client_id or (assigned if isinstance(assigned, str) else "")
+        self.client_id = client_id or "(empty client id)"
         self.subject = engine.subject(
             client_id.encode(),
             None if connect.username is None else connect.username.encode(),
@@ -55,25 +68,119 @@ class Guard:
         # MQTT 3.1 does not tell of a session: one may be there where the client has not asked for a clean one.
         self._broker_may_hold = connack.session_present or (connect.version == 3 and not connect.clean_start)
         self._played: set[int] | None = None
+        self.windows: dict[int, object] | None = None
+        """What messages in flight have taken of windows, by packet identifier; see `Engine.taken`."""
+        self._is_sharing = False
+        self._is_excused = False
+        self._owed: dict[int, float] | None = None
+        """QoS 2 exchanges in windows that others share, until their PUBREL: when it was asked for, NEVER: not yet."""
 
-    def judge(self, publish: Publish, text: bytes, at: int, end: int, packet: int, payload: int, now: float) -> int:
+    def judge(
+        self,
+        publish: Publish,
+        text: bytes,
+        at: int,
+        end: int,
+        packet: int,
+        payload: int,
+        now: float,
+        turn: int = 0,
+        held: bool = False,
+        ask: bool = False,
+    ) -> int:
         """What becomes of a PUBLISH whose topic is `text[at:end]`: 0 when it passes, else a policy.model.Action.
 
-        `packet` and `payload` are sizes in bytes, `now` in seconds. PacketError when the client uses an identifier
-        again that is still in an exchange (section 4.3.3).
+        `packet` and `payload` are sizes in bytes, `now` in seconds; for the others see `Engine.decide`. PacketError
+        when the client uses an identifier again that is still in an exchange (section 4.3.3).
         """
         if publish.qos == 2 and self._played is not None and publish.packet_id in self._played:
             if publish.dup:
                 return _DROP  # it has not seen our PUBREC
             raise PacketError(Fault.PACKET_ID, "a packet identifier that is still in use", ReasonCode.PROTOCOL_ERROR)
-        # To drop or to reject what the broker may hold already would leave it there as an orphan, without its PUBREL.
-        again = publish.dup and publish.qos == 2 and self._broker_may_hold
+        again = self.may_be_there(publish)
+        owed = 0 if self._owed is None else len(self._owed)
         action = self.engine.decide(
-            self.subject, text, at, end, publish.qos, publish.retain, packet, payload, again, now
+            self.subject, text, at, end, publish.qos, publish.retain, packet, payload, again, now, turn, held, owed, ask
         )
-        if action == 0 and publish.qos == 2:
-            self._broker_may_hold = True
+        if action == 0 and publish.qos and not ask:
+            if publish.qos == 2:
+                self._broker_may_hold = True
+            taken = self.engine.taken()
+            if taken is not None:
+                if self.windows is None:
+                    self.windows = {}
+                self.windows[publish.packet_id] = taken
+                self._is_sharing = self._is_sharing or self.engine.shares
+                if publish.qos == 2 and self.engine.shares:
+                    if self._owed is None:
+                        self._owed = {}
+                    self._owed[publish.packet_id] = NEVER
         return action
+
+    def may_be_there(self, publish: Publish) -> bool:
+        """Whether the broker may hold it already: to drop or reject it would leave it there without its PUBREL."""
+        return publish.dup and publish.qos == 2 and self._broker_may_hold
+
+    def delays(self) -> bool:
+        """Whether a limit may delay messages of this client."""
+        return self.engine.delays(self.subject)
+
+    def late(self, action: int, now: float) -> None:
+        """Count what becomes of the message just judged, which was delayed for too long."""
+        self.engine.late(self.subject, action, now)
+
+    # Messages in flight
+
+    def acknowledged(self, packet_id: int, now: float) -> None:
+        """The exchange of a message is over: its places in windows are free."""
+        if self.windows is not None:
+            taken = self.windows.pop(packet_id, None)
+            if taken is not None:
+                self._free(taken, now)
+                if self._owed is not None:
+                    self._owed.pop(packet_id, None)
+
+    def received(self, packet_id: int, now: float) -> None:
+        """The broker has sent PUBREC: the client owes PUBREL."""
+        if self._owed is not None and self._owed.get(packet_id) == NEVER:
+            self._owed[packet_id] = now
+
+    def released(self, packet_id: int) -> bool:
+        """The client has sent PUBREL: whether it was owed to a window that others share."""
+        if self._owed is None or self._owed.pop(packet_id, None) is None:
+            return False
+        self._is_excused = False
+        return True
+
+    @property
+    def patience_until(self) -> float:
+        """Seconds of the clock at which the client has owed a PUBREL for too long; NEVER: it owes none."""
+        return min(self._owed.values()) + OWED_TIME if self._owed else NEVER
+
+    def excuse(self, now: float) -> bool:
+        """Whether PUBRELs are owed from now on only, as the client is not read: once, until it has sent another."""
+        if self._owed is None or self._is_excused:
+            return False
+        self._is_excused = True
+        self._owed = {packet_id: max(since, now) for packet_id, since in self._owed.items()}
+        return True
+
+    def is_sharing(self) -> bool:
+        """Whether it has messages in flight, and has had some in windows that others share."""
+        return self._is_sharing and bool(self.windows)
+
+    def close(self, now: float) -> None:
+        """The connection has ended: all its places are free."""
+        if self.windows is not None:
+            for taken in self.windows.values():
+                self._free(taken, now)
+            self.windows = None
+            self._owed = None
+            self.waiting.wake_others()
+
+    def _free(self, taken: object, now: float) -> None:
+        for place in taken if isinstance(taken, tuple) else (taken,):
+            self.waiting.wake(self.engine.free(place), now)
 
     def answer(self, action: int, publish: Publish, brief: bool) -> bytes:
         """What the client gets for a message that was dropped or rejected; nothing for QoS 0. `brief`: without reasons.
@@ -93,6 +200,10 @@ class Guard:
                 raise PacketError(Fault.RECEIVE_MAXIMUM, f"more than {MOST_PLAYED} QoS 2 messages without a PUBREL")
         return write_ack(kind, publish.packet_id)
 
+    def playing(self) -> int:
+        """How many exchanges are played here."""
+        return 0 if self._played is None else len(self._played)
+
     def plays(self, packet_id: int) -> bool:
         """Whether an exchange with this identifier is played here and still going on."""
         return self._played is not None and packet_id in self._played
@@ -104,11 +215,17 @@ class Guard:
         self._played.remove(packet_id)
         return True
 
+    def has_reason(self) -> bool:
+        """Whether a limit was exceeded by the last message."""
+        return self.engine.refused_by != ""
+
     def reason(self) -> str:
         """Why the last message was refused, in words for the client."""
         name = self.engine.refused_by
         if self.engine.by_size:
             return f"over limit {name}: the message is too large"
+        if self.engine.by_window:
+            return f"over limit {name}: too many messages wait for their acknowledgement"
         return f"over limit {name}: retry in {self._wait()} ms"
 
     def notice(self, action: int, topic: bytes, now: float) -> bytes:
@@ -116,7 +233,7 @@ class Guard:
         if self.notices is None:
             return b""
         engine = self.engine
-        wait = None if engine.by_size else self._wait()
+        wait = None if engine.by_size or engine.by_window else self._wait()
         return self.notices.write(engine.refused_by, action, topic, wait, now)
 
     def _wait(self) -> int:
@@ -128,7 +245,7 @@ class Guard:
         forms: list[Properties] = [[]]
         if self.told and not brief:
             retry: Properties = []
-            if not self.engine.by_size:
+            if not self.engine.by_size and not self.engine.by_window:
                 retry = [(PropertyId.USER_PROPERTY, ("retry-after-ms", str(self._wait())))]
                 forms.insert(0, retry)
             forms.insert(0, [(PropertyId.REASON_STRING, self.reason()), *retry])

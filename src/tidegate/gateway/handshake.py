@@ -13,6 +13,8 @@ from ..mqtt.properties import Properties, PropertyId, get, replaced
 from ..mqtt.reasons import ReasonCode
 from .aliases import ALIAS_MAXIMUM
 
+LARGEST_QUOTA = 65_535
+"""The largest Receive Maximum, and the one that holds where none is said (section 3.2.2.3.3)."""
 NO_LIMIT = LARGEST_REMAINING + 5
 """The size of the largest packet that MQTT can frame, in bytes."""
 
@@ -38,22 +40,33 @@ class Offer:
     accepted: bool
     receive_maximum: int
     """Unacknowledged QoS 1 and 2 messages that the client may have (section 3.2.2.3.3); 0: not limited (3.x)."""
+    broker_quota: int
+    """How many of them the broker may have; the others wait here. 0 likewise."""
     broker_packet: int
     """The largest packet that the broker takes, in bytes."""
     keepalive: int | None
     """Server Keep Alive in seconds; None: the client's own value holds."""
 
 
-def client_connack(connack: Connack, received: bytes, version: int, max_packet: int, client_packet: int) -> Offer:
-    """The offer to the client in place of the broker's; sizes in bytes, `client_packet` is the client's own limit."""
+def client_connack(
+    connack: Connack, received: bytes, version: int, max_packet: int, client_packet: int, hold: int = 0
+) -> Offer:
+    """The offer to the client in place of the broker's; sizes in bytes, `client_packet` is the client's own limit.
+
+    `hold`: messages that may be held for it: they must not exhaust its quota, so it is offered as many more.
+    """
     if version < 5:
-        return Offer(received, connack.reason == 0, 0, NO_LIMIT, None)
+        return Offer(received, connack.reason == 0, 0, 0, NO_LIMIT, None)
     properties = connack.properties
     accepted = connack.reason == ReasonCode.SUCCESS
     broker_packet = number(properties, PropertyId.MAXIMUM_PACKET_SIZE, NO_LIMIT)
+    quota = number(properties, PropertyId.RECEIVE_MAXIMUM, LARGEST_QUOTA)
+    receive_maximum = min(quota + hold, LARGEST_QUOTA)
     wire = received
     if accepted:
         offered = replaced(properties, PropertyId.TOPIC_ALIAS_MAXIMUM, ALIAS_MAXIMUM)
+        if quota < receive_maximum:
+            offered = replaced(offered, PropertyId.RECEIVE_MAXIMUM, receive_maximum)
         if max_packet < broker_packet:
             offered = replaced(offered, PropertyId.MAXIMUM_PACKET_SIZE, max_packet)
         wire = replace(connack, properties=offered).write(version)
@@ -66,10 +79,12 @@ def client_connack(connack: Connack, received: bytes, version: int, max_packet: 
                 for name, value in properties
             ]
             wire = replace(connack, properties=lowered).write(version)
+            receive_maximum = quota
     return Offer(
         wire,
         accepted,
-        number(properties, PropertyId.RECEIVE_MAXIMUM, 65535),
+        receive_maximum,
+        quota,
         broker_packet,
         number(properties, PropertyId.SERVER_KEEP_ALIVE, -1)
         if get(properties, PropertyId.SERVER_KEEP_ALIVE) is not None

@@ -4,10 +4,12 @@ import mmap
 from collections.abc import Iterator
 
 from ..engine.binding import Engine, Segment, Transition
+from ..engine.counters import DELAY_SERIES, DELAY_WORDS, DELAYS, OTHERS, ROW_WORDS
 from ..engine.format import MAX_SLOTS
 from ..engine.memory import boot, create_anonymous, map_memory, secret
-from ..policy.compile import TooMuch, assign_slots, compile_policy
-from ..policy.counts import LimitCounts
+from ..policy.actions import after_delay, reached
+from ..policy.compile import TooMuch, assign_slots, compile_policy, identity_of
+from ..policy.counts import OTHER, DelayCounts, LimitCounts
 from ..policy.model import Action, Limit, Policy
 
 RECORDS = 512
@@ -93,16 +95,43 @@ class PolicyHost:
             slot = self._slots[limit.name]
             passed, *limited, crowded = self.segment.tallies(slot)
             live, full = census[slot]
+            taken: dict[Action, int] = {action: limited[action - 1] for action in Action if action is not Action.PASS}
             yield LimitCounts(
                 limit.name,
-                # A redelivery that passes over its budget counts as observed, whatever the limit does to others.
-                _actions(limit) | ({Action.OBSERVE} if limited[Action.OBSERVE - 1] else frozenset()),
+                # Redeliveries are delayed, whatever the limit does to others.
+                _actions(limit) | {action for action, count in taken.items() if count},
                 passed,
-                {action: limited[action - 1] for action in Action if action is not Action.PASS},
+                taken,
                 crowded,
                 live,
                 full,
             )
+
+    def delays(self, words: memoryview) -> Iterator[DelayCounts]:
+        """How long messages were held, of each limit and class in force; `words`: the block of the workers' counters.
+
+        What was counted of a limit or a class that is gone is left out: under another label it would have to be taken
+        away again when the class returns. A limit in the place of one that is gone goes on from that one's numbers.
+        """
+        limits = {slot + 1: name for name, slot in self._slots.items()}
+        classes = {0: "", **{identity_of(one.name): one.name for one in self.policy.classes}}
+        found: dict[tuple[str, str], list[int]] = {}
+        for place, identity, *numbers in self._series(words):
+            limit, name = (OTHER, OTHER) if place == OTHERS else (limits.get(place), classes.get(identity))
+            if limit is not None and name is not None:
+                before = found.get((limit, name), [0] * len(numbers))
+                found[limit, name] = [one + more for one, more in zip(before, numbers, strict=True)]
+        for (limit, name), (count, microseconds, *buckets) in found.items():
+            yield DelayCounts(limit, name, count, microseconds / 1e6, tuple(buckets))
+
+    def _series(self, words: memoryview) -> Iterator[list[int]]:
+        """The words of every series of delays that a worker has begun; the first that is unused ends its row."""
+        for row in range(self._workers):
+            first = row * ROW_WORDS + DELAYS
+            for at in range(first, first + DELAY_SERIES * DELAY_WORDS, DELAY_WORDS):
+                if not words[at]:
+                    break
+                yield words[at : at + DELAY_WORDS].tolist()
 
     def transitions(self) -> Iterator[tuple[str, Transition]]:
         """Who came under a limit, or no longer is, since the last look; with the limit's name."""
@@ -121,5 +150,4 @@ class PolicyHost:
 
 
 def _actions(limit: Limit) -> frozenset[Action]:
-    cases = limit.on_excess
-    return frozenset(cases.of(version, qos) for version in (4, 5) for qos in (0, 1, 2))
+    return frozenset(reached(limit.on_excess, limit.qos) | after_delay(limit.on_excess, limit.then, limit.qos))

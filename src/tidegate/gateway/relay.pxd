@@ -2,7 +2,7 @@ cimport cython
 
 from tidegate.gateway.connection cimport Connection
 
-cdef int _OPEN_UPSTREAM, _HOLD_CLIENT, _FREE_CLIENT, _END, _OPEN
+cdef int _OPEN_UPSTREAM, _HOLD_CLIENT, _FREE_CLIENT, _RESUME, _END, _OPEN, _CLOSED
 cdef int _BY_CONNECTION, _BY_BROKER, _BY_CLIENT, _BY_TURN
 cdef Py_ssize_t _LARGE_READ
 
@@ -22,7 +22,7 @@ cdef class Relay:
     cdef object __weakref__
 
     @cython.locals(connection=Connection, out=list)
-    cdef void _act(self) except *
+    cpdef void act(self) except *
     @cython.locals(commands=cython.int)
     cdef void _command(self) except *
     cdef void _end(self) except *
@@ -34,6 +34,7 @@ cdef class Relay:
     @cython.locals(was=cython.int)
     cdef void _free_broker(self, int reason) except *
     cdef void _plan(self) except *
+    cpdef void turn(self) except *
     cpdef broker_received(self, bytes data)
 
 cdef class Upstream:

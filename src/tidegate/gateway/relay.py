@@ -4,6 +4,7 @@ What is read goes into `Connection`, what it says goes out. A side that does not
 other side from being read, so neither can make the gateway's memory grow: at most one read of the loop (256 KiB) and
 the transport's high-water mark (64 KiB) wait in each direction. The loop writes, and so learns that a side does not
 take, only after it has read all there is, up to 32 times 256 KiB: after a large read a side is left alone for a turn.
+Of the clients that have sent so much only a few are read in one turn, so that many of them are not felt by the others.
 """
 
 import asyncio
@@ -11,21 +12,25 @@ import fcntl
 import ipaddress
 import os
 import termios
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from ..engine.counters import CONNECTIONS, CONNECTIONS_TOTAL, Counters
-from .connection import END, FREE_CLIENT, HOLD_CLIENT, LINGER, OPEN_UPSTREAM, Connection
+from .connection import END, FREE_CLIENT, HOLD_CLIENT, LINGER, OPEN_UPSTREAM, RESUME, Connection
 from .states import State
 
 if TYPE_CHECKING:
     from ..engine.binding import Engine
+    from .waiting import Waiting
 
 _OPEN_UPSTREAM = OPEN_UPSTREAM
 _HOLD_CLIENT = HOLD_CLIENT
 _FREE_CLIENT = FREE_CLIENT
+_RESUME = RESUME
 _END = END
 _OPEN = int(State.OPEN)
+_CLOSED = int(State.CLOSED)
 
 LARGE_READ = 65_536
 """Bytes: after a read of this size or more, the side that it came from is not read again in the same turn."""
@@ -81,7 +86,11 @@ class Host(Protocol):
     max_packet: int
     connect_timeout: float
     engine: "Engine | None"
+    waiting: "Waiting | None"
     relays: set["Relay"]
+
+    def take_turn(self, relay: "Relay") -> None:
+        """Call `relay.turn` in one of the next turns of the event loop, after those who asked before."""
 
     def open_upstream(self, relay: "Relay") -> None:
         """Connect to the broker and give its transport to `relay.upstream`; else call `relay.upstream_failed`."""
@@ -99,7 +108,7 @@ class Relay:
     def __init__(self, host: Host, loop: asyncio.AbstractEventLoop, listener: bytes = b"") -> None:
         self.host = host
         self.loop = loop
-        self.clock: Callable[[], float] = loop.time
+        self.clock: Callable[[], float] = time.monotonic  # the loop's own, but to the nanosecond
         self.listener = listener
         self.connection = Connection(host.counters, host.max_packet, host.connect_timeout, self.clock())
         self.client: asyncio.Transport | None = None
@@ -115,8 +124,9 @@ class Relay:
     def connection_made(self, transport: asyncio.Transport) -> None:
         """A client was accepted."""
         self.client = transport
-        if self.host.engine is not None:
-            self.connection.limit(self.host.engine, address_of(transport), self.listener)
+        if self.host.engine is not None and self.host.waiting is not None:
+            self.connection.limit(self.host.engine, self.host.waiting, address_of(transport), self.listener)
+            self.connection.flusher = self.act
         self.host.relays.add(self)
         self.host.counters.add(CONNECTIONS_TOTAL, 1)
         self.host.counters.put(CONNECTIONS, len(self.host.relays))
@@ -127,8 +137,8 @@ class Relay:
         self.connection.client_bytes(data, self.clock())
         if len(data) >= _LARGE_READ:
             self._stop_client(_BY_TURN)
-            self.loop.call_soon(self._turn_client)
-        self._act()
+            self.host.take_turn(self)
+        self.act()
 
     def eof_received(self) -> bool:
         """The client has closed its half: the loop closes the other."""
@@ -139,21 +149,22 @@ class Relay:
         if exc is not None and (said := last_words(self.client)):
             self.data_received(said)
         self.client = None
+        self._free_broker(_BY_CLIENT)  # what it has not taken is nobody's now
         self.connection.client_closed()
-        self._act()
+        self.act()
         self._release()
-        self.host.relays.discard(self)
-        self.host.counters.put(CONNECTIONS, len(self.host.relays))
 
     def pause_writing(self) -> None:
         """The client does not take what is written to it: neither side is read until it does."""
         self._stop_broker(_BY_CLIENT)
         self._stop_client(_BY_CLIENT)
+        self.connection.client_takes(False, self.clock())
 
     def resume_writing(self) -> None:
         """The client takes bytes again."""
         self._free_broker(_BY_CLIENT)
         self._free_client(_BY_CLIENT)
+        self.connection.client_takes(True, self.clock())
 
     # The broker's transport, by way of Upstream
 
@@ -164,12 +175,12 @@ class Relay:
             transport.abort()
             return
         self.connection.upstream_opened(self.clock())
-        self._act()
+        self.act()
 
     def broker_failed(self) -> None:
         """The upstream could not be opened."""
         self.connection.upstream_failed()
-        self._act()
+        self.act()
 
     def broker_received(self, data: bytes) -> None:
         """The broker has sent bytes."""
@@ -177,7 +188,7 @@ class Relay:
         if len(data) >= _LARGE_READ:
             self._stop_broker(_BY_TURN)
             self.loop.call_soon(self._turn_broker)
-        self._act()
+        self.act()
 
     def broker_lost(self, lost: bool) -> None:
         """The upstream is closed; `lost` when by an error."""
@@ -185,25 +196,29 @@ class Relay:
             self.broker_received(said)
         self.broker = None
         self.connection.broker_closed(lost)
-        self._act()
+        self.act()
         self._release()
 
     def stop_for_broker(self) -> None:
         """The broker does not take what is written to it: the client is not read."""
         self._stop_client(_BY_BROKER)
+        self.connection.upstream_takes(False, self.clock())
 
     def free_for_broker(self) -> None:
         """The broker takes bytes again."""
         self._free_client(_BY_BROKER)
+        self.connection.upstream_takes(True, self.clock())
+        self.act()
 
     def shut_down(self) -> None:
         """End this connection because the gateway is ending."""
         self.connection.shut_down()
-        self._act()
+        self.act()
 
     # What the connection says
 
-    def _act(self) -> None:
+    def act(self) -> None:
+        """Write and do what the connection says."""
         connection = self.connection
         out = connection.to_broker
         if out:
@@ -231,9 +246,12 @@ class Relay:
         self.connection.commands = 0
         if commands & _OPEN_UPSTREAM:
             self.host.open_upstream(self)
+        if commands & _RESUME:
+            self._stop_client(_BY_TURN)
+            self.host.take_turn(self)
         if commands & _FREE_CLIENT:
             self._free_client(_BY_CONNECTION)
-        if commands & _HOLD_CLIENT:  # after FREE: what was held may have been a DISCONNECT
+        elif commands & _HOLD_CLIENT:
             self._stop_client(_BY_CONNECTION)
         if commands & _END and not self.ended:
             self._end()
@@ -242,6 +260,7 @@ class Relay:
         """Close both sides once they have what was written; after LINGER whatever is left is cut off."""
         self.ended = True
         self.host.connection_ended(self, self.connection)
+        self._release()
         if self.client is not None:
             self.client.close()
         if self.broker is not None and not self.broker.is_closing():
@@ -254,8 +273,15 @@ class Relay:
         self.timer = self.loop.call_later(LINGER, self._cut)
 
     def _release(self) -> None:
-        """Let go of the timer, and with it of this relay, once both sides are closed."""
-        if self.client is None and self.broker is None and self.timer is not None:
+        """Let go of what is over: of a connection that has ended, and of the timer once both sides are closed."""
+        if self.client is not None:
+            return
+        # A client that has left may have messages that are held; its connection ends when they have gone.
+        if self.connection.state == _CLOSED and self in self.host.relays:
+            self.connection.flusher = None
+            self.host.relays.discard(self)
+            self.host.counters.put(CONNECTIONS, len(self.host.relays))
+        if self.broker is None and self.timer is not None:
             self.timer.cancel()
             self.timer = None
 
@@ -291,8 +317,11 @@ class Relay:
         if was and not self.broker_stopped and self.broker is not None and not self.broker.is_closing():
             self.broker.resume_reading()
 
-    def _turn_client(self) -> None:
+    def turn(self) -> None:
+        """It is this client's turn to be read."""
         self._free_client(_BY_TURN)
+        self.connection.resume(self.clock())
+        self.act()
 
     def _turn_broker(self) -> None:
         self._free_broker(_BY_TURN)
@@ -318,7 +347,7 @@ class Relay:
             self.client_stopped & ~_BY_TURN != 0 and self.connection.state == _OPEN and bytes_waiting(self.client)
         )
         self.connection.tick(self.clock())
-        self._act()
+        self.act()
 
 
 class Upstream:

@@ -16,9 +16,11 @@ class State(IntEnum):
     """The broker's CONNACK. AUTH passes both ways, all else that the client sends is held."""
     OPEN = 2
     """Packets pass both ways."""
-    LEAVING = 3
+    EMPTYING = 3
+    """The last held messages of a client that said DISCONNECT: its DISCONNECT follows them."""
+    LEAVING = 4
     """The broker's last bytes to a client that said DISCONNECT, or that the broker has refused or dismissed."""
-    CLOSED = 4
+    CLOSED = 5
     """Nothing: both sides are being closed."""
 
 
@@ -47,6 +49,10 @@ class Event(IntEnum):
     """The gateway is ending."""
     LIMITED = 10
     """The client went over a limit that disconnects."""
+    CLIENT_LEAVES = 11
+    """The client sent DISCONNECT while messages of its are held."""
+    EMPTIED = 12
+    """They have left: DISCONNECT has gone to the broker."""
 
 
 _ENDS = (Event.CLIENT_GONE, Event.BROKER_GONE, Event.VIOLATION, Event.TIMEOUT, Event.SHUTDOWN, Event.LIMITED)
@@ -58,6 +64,9 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.OPENING, Event.BROKER_DISMISSED): State.LEAVING,
     (State.OPEN, Event.CLIENT_LEFT): State.LEAVING,
     (State.OPEN, Event.BROKER_DISMISSED): State.LEAVING,
+    (State.OPEN, Event.CLIENT_LEAVES): State.EMPTYING,
+    (State.EMPTYING, Event.EMPTIED): State.LEAVING,
+    (State.EMPTYING, Event.BROKER_DISMISSED): State.LEAVING,
     (State.LEAVING, Event.BROKER_DISMISSED): State.LEAVING,
     **{(state, event): State.CLOSED for state in State if state is not State.CLOSED for event in _ENDS},
 }

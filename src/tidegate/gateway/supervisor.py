@@ -10,10 +10,20 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from ..engine.counters import CONNECTIONS, UPSTREAM_UP, Counters, create_block, open_block
+from ..engine.counters import (
+    CONNECTIONS,
+    HELD_MESSAGES,
+    HOLD_BYTES,
+    INFLIGHT_FROM_BROKER,
+    INFLIGHT_FROM_CLIENT,
+    UPSTREAM_UP,
+    Counters,
+    create_block,
+    open_block,
+)
 from ..policy.address import Address
 from .health import Log
 from .listeners import unlink_socket_files
@@ -52,6 +62,7 @@ class _Process:
                         orders.segment_fd,
                         orders.lock_fd,
                         *orders.listen_fds,
+                        *orders.wake_fds,
                     ),
                     stdin=subprocess.DEVNULL,
                     process_group=0,  # Ctrl-C is for the supervisor, which ends its workers in order
@@ -114,18 +125,34 @@ class Supervisor:
     """Starts workers with `command CONTROL_FD`, one per row of `sockets`."""
 
     def __init__(
-        self, command: Sequence[str], orders: Orders, sockets: Sequence[Sequence[socket.socket]], log: Log
+        self,
+        command: Sequence[str],
+        orders: Orders,
+        sockets: Sequence[Sequence[socket.socket]],
+        log: Log,
+        recover: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """`sockets[n]` are worker n's listening sockets; row, descriptors and counters in `orders` are filled in."""
+        """`sockets[n]` are worker n's listening sockets; row, descriptors and counters in `orders` are filled in.
+
+        `recover`: takes the number of a worker that has died; forgets in the segment what it had in flight.
+        """
         self.workers = len(sockets)
         self.restarts = 0
         self._command = command
         self._log = log
+        self._recover = recover
         self._counters_fd = create_block(self.workers)
         self.words = open_block(self._counters_fd)
         self._sockets = sockets
+        self._wake_fds = [os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in sockets]
         self._orders = [
-            replace(orders, row=row, counters_fd=self._counters_fd, listen_fds=[sock.fileno() for sock in own])
+            replace(
+                orders,
+                row=row,
+                counters_fd=self._counters_fd,
+                listen_fds=[sock.fileno() for sock in own],
+                wake_fds=self._wake_fds,
+            )
             for row, own in enumerate(sockets)
         ]
         self._processes: dict[int, _Process] = {}
@@ -158,7 +185,8 @@ class Supervisor:
                 process.process.kill()
         if ends:
             await asyncio.wait(ends)
-        os.close(self._counters_fd)
+        for fd in (self._counters_fd, *self._wake_fds):
+            os.close(fd)
 
     async def reload(self) -> None:
         """Have all workers decide by the segment's new policy; one that is being replaced starts with it."""
@@ -219,10 +247,20 @@ class Supervisor:
                     self._log.error("worker could not be replaced", worker=row, reason=str(error))
 
     def _reset_gauges(self, row: int) -> None:
-        """A dead worker has no connections and knows no broker; what it counted stays."""
+        """A dead worker has no connections, holds nothing and knows no broker; what it counted stays."""
         counters = Counters(self.words, row)
-        counters.put(CONNECTIONS, 0)
-        counters.put(UPSTREAM_UP, 0)
+        for gauge in (
+            CONNECTIONS,
+            UPSTREAM_UP,
+            HOLD_BYTES,
+            HELD_MESSAGES,
+            INFLIGHT_FROM_CLIENT,
+            INFLIGHT_FROM_BROKER,
+        ):
+            counters.put(gauge, 0)
+        self._recover(row)
+        for fd in self._wake_fds:  # what it had in flight is free
+            os.eventfd_write(fd, 1)
 
 
 def _how(returncode: int) -> str:

@@ -5,11 +5,15 @@ names. When that socket closes, the supervisor is gone, however it went, and the
 """
 
 import asyncio
+import contextlib
+import itertools
 import json
 import os
 import secrets
 import signal
 import socket
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,14 +24,18 @@ from ..engine.counters import LAG_BOUNDS, LAG_BUCKETS, LAG_COUNT, LAG_MICROSECON
 from ..engine.errors import PolicyError
 from ..engine.memory import boot, map_memory
 from ..policy.address import Address
+from .alarm import Alarm
 from .connection import Connection
 from .dial import dial
 from .health import Health, Log
 from .listeners import BACKLOG, unlink_socket_files
 from .relay import Relay, Upstream
+from .waiting import Waiting
 
 MAX_OPENING = 64
 """Upstreams that a worker opens at a time; more wait their turn. Fewer than Mosquitto's queue takes, which is 100."""
+READ_AT_ONCE = 4
+"""Clients with much to say that are read in one turn of the event loop: at most 256 KiB each, some milliseconds."""
 READY = b"ready\n"
 """What a worker says over the control socket once it accepts clients."""
 DRAIN = b"drain\n"
@@ -61,6 +69,14 @@ class Orders:
     broker: str
     connect_timeout: float
     max_packet: int
+    hold_messages: int
+    """Most messages of one connection that may be held."""
+    hold_bytes: int
+    """Their bytes."""
+    hold_pool: int
+    """Bytes that may be held for all connections of the worker."""
+    wake_fds: list[int]
+    """By worker, an eventfd: what another worker's clients wait for may be free."""
     drain_timeout: float
     log_format: str
     log_level: str
@@ -85,7 +101,12 @@ class Worker:
         self.engine: Engine | None = Engine(
             Segment(map_memory(orders.segment_fd), boot()), orders.row, secrets.randbits(31)
         )
+        self.waiting: Waiting | None = Waiting(
+            self.engine, self.counters, orders.hold_messages, orders.hold_bytes, orders.hold_pool
+        )
         self.relays: set[Relay] = set()
+        self._turns: OrderedDict[Relay, None] = OrderedDict()
+        self._are_turns_due = False
         self._orders = orders
         self._log = log
         self._loop = loop
@@ -96,6 +117,10 @@ class Worker:
         self._servers: list[asyncio.Server] = []
         self._generation = 0
         """Of the segment's policies, the one that is loaded; 0 before the first."""
+        self._alarm = Alarm(loop, self.serve_waiting)
+        self.waiting.arm = self._alarm.set
+        self.waiting.signal = self.wake
+        loop.add_reader(orders.wake_fds[orders.row], self._woken)
 
     async def start(self) -> None:
         """Accept clients."""
@@ -109,11 +134,32 @@ class Worker:
                 server = await self._loop.create_server(protocol, sock=sock, backlog=BACKLOG)
             self._servers.append(server)
 
+    # Messages that wait
+
+    def serve_waiting(self) -> None:
+        """Give turns to those whose time has come."""
+        waiting = self.waiting
+        assert waiting is not None
+        waiting.run(time.monotonic())
+
+    def wake(self, rows: int) -> None:
+        """Tell other workers that something has been given back; a bit for each, modulo 64."""
+        for row, fd in enumerate(self._orders.wake_fds):
+            if rows >> (row & 63) & 1 and row != self._orders.row:
+                os.eventfd_write(fd, 1)
+
+    def _woken(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._orders.wake_fds[self._orders.row])
+        assert self.waiting is not None
+        self.waiting.look(time.monotonic())
+
     async def drain(self) -> None:
         """Accept no more and end all connections, spread over `drain_timeout`: wills and reconnects do not storm."""
         for server in self._servers:
             server.close()
-        waiting = list(self.relays)
+        # Those that have messages held come last: some of these may still go on.
+        waiting = sorted(self.relays, key=lambda relay: relay.connection.holds() > 0)
         steps = max(1, int(self._orders.drain_timeout / 2 / DRAIN_STEP))
         share = max(10, -(-len(waiting) // steps))
         while waiting:
@@ -126,6 +172,23 @@ class Worker:
             await asyncio.sleep(DRAIN_STEP)
 
     # What relays ask for
+
+    def take_turn(self, relay: Relay) -> None:
+        """Read the client of `relay` again in one of the next turns of the event loop, READ_AT_ONCE in each."""
+        self._turns[relay] = None
+        if not self._are_turns_due:
+            self._are_turns_due = True
+            self._loop.call_soon(self._give_turns)
+
+    def _give_turns(self) -> None:
+        try:
+            for relay in list(itertools.islice(self._turns, READ_AT_ONCE)):
+                del self._turns[relay]
+                relay.turn()
+        finally:
+            self._are_turns_due = bool(self._turns)
+            if self._turns:
+                self._loop.call_soon(self._give_turns)
 
     def open_upstream(self, relay: Relay) -> None:
         """Connect `relay` to the broker, or refuse at once while the broker is known to be away."""
@@ -152,6 +215,8 @@ class Worker:
         """Log what the client did wrong, if it did; ask after the broker if the end may be its doing."""
         if connection.fault is not None:
             self._log.debug("client broke the protocol", reason=connection.fault.text)
+        if connection.cut_client:
+            self._log.warning("connection cut: the holds are full, its is the largest", client=connection.cut_client)
         if connection.broker_fault is not None:
             self._health.failed(connection.broker_fault.text)
         elif connection.doubt_broker:
@@ -177,6 +242,8 @@ class Worker:
             self._log.error("policy not loaded", reason=str(error))
             return False
         self._generation = generation
+        if self.waiting is not None:
+            self.waiting.reconsider(time.monotonic())
         return True
 
     async def measure_lag(self) -> None:

@@ -1,7 +1,7 @@
 """What happens on excess: `on_excess`, `then`, `ban`, completed with what the language says by default.
 
 MQTT 3 has no way to refuse a message: for its clients `reject` is a delay, and behind a delay the end of the
-connection, unless something else is written.
+connection, unless something else is written. QoS 0 has no answer in any version: it is discarded.
 """
 
 from collections.abc import Iterator, Mapping
@@ -65,6 +65,12 @@ def reached(cases: Cases, qos: tuple[int, ...] = ()) -> set[Action]:
     return {cases.of(version, level) for version in (4, 5) for level in qos or (0, 1, 2)}
 
 
+def after_delay(on_excess: Cases, then: Cases, qos: tuple[int, ...] = ()) -> set[Action]:
+    """The actions that can follow a delay likewise; empty when nothing is delayed."""
+    cases = [(version, level) for version in (4, 5) for level in qos or (0, 1, 2)]
+    return {then.of(*case) for case in cases if on_excess.of(*case) == Action.DELAY}
+
+
 def _complete(written: Written, event: Event, absent: Cases, v3_reject: Action) -> Cases:
     actions = written.by_case
     if event == Event.CONNECT:  # there is nothing to disconnect yet
@@ -74,8 +80,7 @@ def _complete(written: Written, event: Event, absent: Cases, v3_reject: Action) 
     qos = {level: actions[f"qos{level}"] for level in (0, 1, 2) if f"qos{level}" in actions}
     if v3 is None and event == Event.PUBLISH and default == Action.REJECT:
         v3 = v3_reject
-        if v3 == Action.DELAY:  # of QoS 0 nobody is told in any version: it is discarded
-            qos.setdefault(0, actions.get("v5", Action.REJECT))
+        qos.setdefault(0, actions.get("v5", Action.REJECT))  # nobody is told of it in any version: it is discarded
     return Cases(default, qos, v3, actions.get("v5"))
 
 

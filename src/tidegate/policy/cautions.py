@@ -2,19 +2,22 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from typing import Any
 
+from .actions import after_delay
 from .events import MEASURES
 from .explain import tell
 from .fields import elements
 from .limits import measures
-from .model import ByClass, ClientClass, Conditions, Event, Limit, Policy, Priority
+from .model import Action, ByClass, ClientClass, Conditions, Event, Limit, Policy, Priority
 from .problems import BadValue, Finding, Path, Problem
 from .toml import Document
-from .units import size_text
+from .units import duration_text, size_text
 
 _PROOFS = ("username", "cidr", "listener", "cn", "san")
 """Conditions that a client cannot simply claim to fulfil."""
+_REFUSALS = {Action.DROP, Action.REJECT, Action.DISCONNECT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,36 @@ def _excepted(written: _Written) -> Iterator[Finding]:
             yield (*written.path, "topic", *place), BadValue("excepted by except_topic", "remove one of the two")
 
 
+def _window_of_nothing(written: _Written) -> Iterator[Finding]:
+    limit = written.limit
+    if limit.on in (Event.PUBLISH, Event.DELIVER) and limit.qos == (0,) and "concurrent" in written.table:
+        yield (
+            (*written.path, "concurrent"),
+            BadValue(
+                "only QoS 1 and 2 are acknowledged: a window never holds QoS 0",
+                "remove it, or write qos = [1, 2]",
+            ),
+        )
+
+
+def _waits_in_vain(written: _Written) -> Iterator[Finding]:
+    limit = written.limit
+    if not after_delay(limit.on_excess, limit.then, limit.qos) & _REFUSALS:
+        return
+    for path, _, rates in written.entries("rate"):
+        pause = max((rate.period / rate.amount for rate in rates or ()), default=Fraction())
+        if float(pause) > limit.max_delay:
+            yield (
+                path,
+                BadValue(
+                    f"what is over it waits up to {duration_text(pause)} for its turn, but no longer than max_delay, "
+                    f"{duration_text(limit.max_delay)}: most of it gets `then`",
+                    "write a longer max_delay or a faster rate, or another action than delay",
+                ),
+            )
+
+
 _CAUTIONS: tuple[Callable[[_Written], Iterator[Finding]], ...] = (
-    _debt, _size_is_no_limit, _all_none, _contradiction, _all_exempt, _no_effect, _excepted,
+    _debt, _size_is_no_limit, _all_none, _contradiction, _all_exempt, _no_effect, _excepted, _window_of_nothing,
+    _waits_in_vain,
 )  # fmt: skip

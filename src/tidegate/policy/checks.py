@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 from .problems import BadValue, Finding, Path
 from .schema import Tables
+from .units import size_text
 
 Check = Callable[[Tables], Iterator[Finding]]
 
@@ -78,11 +79,25 @@ def _admin_without_token(tables: Tables) -> Iterator[Finding]:
         )
 
 
+def _hold_beyond_pool(tables: Tables) -> Iterator[Finding]:
+    gateway = tables.gateway
+    if gateway.hold_bytes > gateway.hold_pool:
+        pool = size_text(gateway.hold_pool)
+        yield (
+            ("gateway", "hold_bytes"),
+            BadValue(
+                f"more than gateway.hold_pool, the {pool} that all connections of a worker share",
+                f'write at most "{pool}", or a larger hold_pool',
+            ),
+        )
+
+
 CHECKS: tuple[tuple[frozenset[Path], Check], ...] = (
     (frozenset({_LISTEN, ("gateway", "broker")}), _open_to_all),
     (frozenset({_LISTEN}), _listen_twice),
     (frozenset({_LISTEN, ("gateway", "broker")}), _listen_to_itself),
     (frozenset({_LISTEN, ("admin", "listen")}), _admin_on_listener),
     (frozenset({("admin", "listen"), ("admin", "token_file")}), _admin_without_token),
+    (frozenset({("gateway", "hold_bytes"), ("gateway", "hold_pool")}), _hold_beyond_pool),
 )
 """The keys that a check looks at, and the check: it is left out when one of them is wrong by itself."""

@@ -65,6 +65,11 @@ def ordered(policy: Policy) -> list[Limit]:
     return sorted(policy.limits, key=lambda limit: limit.on)
 
 
+def identity_of(*parts: str) -> int:
+    """64 bits that stand for these words; over a reload, equal words keep their buckets."""
+    return int.from_bytes(hashlib.blake2b("\0".join(parts).encode(), digest_size=8).digest(), "little")
+
+
 class _Compiler:
     def __init__(self, policy: Policy, slots: Mapping[str, int], largest_packet: int) -> None:
         self.out = Sections()
@@ -81,7 +86,7 @@ class _Compiler:
             for conditions in one.any_of:
                 self.group(conditions, always=True)
             any_of = (first, len(one.any_of))
-            self.out.add("class", _identity(one.name), all_of, *any_of, one.priority, one.exempt)
+            self.out.add("class", identity_of(one.name), all_of, *any_of, one.priority, one.exempt)
         for limit in self.limits:
             self.limit(limit)
         self.trees()
@@ -144,7 +149,7 @@ class _Compiler:
 
     def limit(self, limit: Limit) -> None:
         per = "/".join(map(str, limit.per))
-        identity = _identity(limit.name, limit.on.name, per)
+        identity = identity_of(limit.name, limit.on.name, per)
         numbers = self.out.write_numbers
         everything = (1 << len(_MESSAGE_QOS)) - 1
         self.out.add(
@@ -166,7 +171,7 @@ class _Compiler:
             bool(limit.topic),
             *_table(limit.on_excess),
             *_table(limit.then),
-            0,
+            any(key.kind is KeyKind.CLIENT for key in limit.per),
             int(limit.max_delay * 1e9),
         )
 
@@ -214,7 +219,7 @@ class _Compiler:
     def budgets(self, costs: Sequence[Price], furthest: Sequence[int], limit: int, kind: str) -> Range:
         rows = []
         for index, cost in enumerate(costs):
-            identity = _identity(str(limit), kind, str(index))
+            identity = identity_of(str(limit), kind, str(index))
             largest = min(furthest[index] - cost.burst, LONGEST)
             rows.append((identity, cost.multiplier, cost.shift, kind == _BYTES, cost.burst, largest))
             self.out.horizon = max(self.out.horizon, cost.burst + largest)
@@ -243,8 +248,3 @@ def _table(cases: Cases) -> list[Action]:
     return [
         action for version in _VERSIONS for action in (*(cases.of(version, qos) for qos in _MESSAGE_QOS), Action.PASS)
     ]
-
-
-def _identity(*parts: str) -> int:
-    """64 bits that stand for these words; over a reload, equal words keep their buckets."""
-    return int.from_bytes(hashlib.blake2b("\0".join(parts).encode(), digest_size=8).digest(), "little")

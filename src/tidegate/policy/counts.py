@@ -1,8 +1,11 @@
-"""What was counted of one limit: the gateway fills it in, metrics show it."""
+"""What was counted of limits: the gateway fills it in, metrics show it."""
 
 from dataclasses import dataclass
 
 from .model import Action
+
+OTHER = "other"
+"""Limit and class of delays that are counted together, as a worker had no place left to tell theirs apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +22,17 @@ class LimitCounts:
     """Buckets in use now."""
     full: int
     """Those of them that would refuse now."""
+
+
+@dataclass(frozen=True, slots=True)
+class DelayCounts:
+    """How long messages were held, of one limit and one class of clients; read while workers go on counting."""
+
+    limit: str
+    class_name: str
+    """"" for clients in no class."""
+    count: int
+    seconds: float
+    """Of all of them together."""
+    buckets: tuple[int, ...]
+    """For each of `engine.counters.DELAY_BOUNDS`, those of at most so long and longer than the bound before."""

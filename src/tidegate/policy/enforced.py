@@ -10,8 +10,8 @@ from .problems import BadValue, Finding, Path, Problem
 from .toml import Document
 
 ENFORCED = """\
-Enforced are limits on `publish` by `rate`, `bandwidth` and `size`, with the actions `drop`, `reject`, `disconnect` and
-`observe`. What else is described here is read and checked, and told as `not enforced yet`."""
+Enforced are limits on `publish`, with every action but `ban`. What else is described here (the other events, `ban`,
+`shared`, certificates) is read and checked, and told as `not enforced yet`."""
 """For the documentation."""
 
 _NOT_YET = "not enforced yet"
@@ -39,38 +39,18 @@ def _limit(path: Path, limit: Limit, document: Document) -> Iterator[Finding]:
     if limit.on != Event.PUBLISH:
         yield (*path, "on"), BadValue(_NOT_YET, 'remove the limit; on = "publish" is enforced')
         return
-    if document.value_of((*path, "concurrent")) is not None:
-        yield (*path, "concurrent"), BadValue(_NOT_YET, "remove it, or limit the rate")
     if limit.shared:
         yield (*path, "shared"), BadValue(f"{_NOT_YET}: each gateway has its own budget", "remove it")
-    for action in (Action.DELAY, Action.BAN):
-        if action in reached(limit.on_excess, limit.qos):
-            yield _action(path, action, limit, document)
+    if Action.BAN in reached(limit.on_excess, limit.qos):
+        yield from _bans((*path, "on_excess"), document)
 
 
-def _action(path: Path, action: Action, limit: Limit, document: Document) -> Finding:
-    written = document.value_of((*path, "on_excess"))
-    name = action_name(action)
-    if written is None:
-        return path, BadValue(f'on_excess is "{name}" by default, which is {_NOT_YET}', _WHOLE)
-    path = (*path, "on_excess")
-    if not isinstance(written, dict):
-        if written == name:
-            return path, BadValue(_NOT_YET, _WHOLE)
-        return path, BadValue(f'the v3 case is "{name}" by default, which is {_NOT_YET}', _WHOLE)
-    case = next((case for case, word in written.items() if word == name), None)
-    if case is None:
-        case = "v3" if limit.on_excess.v3 == action else "default"
-        return path, BadValue(f'the {case} case is "{name}" by default, which is {_NOT_YET}', _FIX[case])
-    return (*path, case), BadValue(_NOT_YET, _FIX[case])
-
-
-_WHOLE = 'write on_excess = { v3 = "drop", default = "reject" }, or v3 = "disconnect"'
-_FIX = {
-    "default": 'write default = "drop", or default = "reject" with v3 = "drop" or "disconnect"',
-    "v3": 'write v3 = "drop" or "disconnect"',
-    "v5": 'write v5 = "drop", "reject" or "disconnect"',
-    "qos0": 'write qos0 = "drop", "reject" or "disconnect"',
-    "qos1": 'write qos1 = "drop" or "disconnect"',
-    "qos2": 'write qos2 = "drop" or "disconnect"',
-}
+def _bans(path: Path, document: Document) -> Iterator[Finding]:
+    """Where a limit on publish says `ban`, which it never does by default."""
+    word = action_name(Action.BAN)
+    written = document.value_of(path)
+    places = (
+        [(*path, case) for case, action in written.items() if action == word] if isinstance(written, dict) else [path]
+    )
+    for place in places:
+        yield place, BadValue(_NOT_YET, 'write "disconnect"')

@@ -50,7 +50,7 @@ MEANINGS = {
         (*_MESSAGES, *MEASURES),
         (_A.DELAY, _A.DROP, _A.REJECT, _A.DISCONNECT, _A.BAN, _A.OBSERVE),
         # A client of 3.x cannot be told of a refusal, and what it was promised to wait must end.
-        then=Cases(_A.REJECT, v3=_A.DISCONNECT),
+        then=Cases(_A.REJECT, {0: _A.REJECT}, v3=_A.DISCONNECT),
     ),
     Event.CONNECT: Meaning(
         ("rate", "concurrent", "size"),

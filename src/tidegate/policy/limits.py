@@ -130,8 +130,8 @@ FIELDS = {
         by_class(plain(_read_count)),
         f"1 to {MAX_CONCURRENT}, or table by class",
         "not limited",
-        "`publish`, `deliver`: messages in flight; `connect`: open connections; `subscribe`: subscriptions of a "
-        "connection.",
+        "`publish`, `deliver`: messages of QoS 1 and 2 in flight; `connect`: open connections; `subscribe`: "
+        "subscriptions of a connection.",
         50,
     ),
     "size": Field(

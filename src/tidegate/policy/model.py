@@ -196,7 +196,7 @@ class Limit:
     size: ByClass[int] = ByClass()
     max_delay: float = 5.0
     """Seconds."""
-    then: Cases = Cases(Action.REJECT, v3=Action.DISCONNECT)
+    then: Cases = Cases(Action.REJECT, {0: Action.REJECT}, v3=Action.DISCONNECT)
     ban: BanTimes = BanTimes()
     conflate: bool = False
     shared: bool = False

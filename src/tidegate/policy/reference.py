@@ -52,8 +52,8 @@ From the mildest to the strictest: `observe` only counts; `delay` holds a messag
 most for `max_delay`, after which it gets `then`; `drop` discards it, and acknowledges it if that was asked; `reject`
 refuses it and says why; `disconnect` ends the connection; `ban` keeps the client out for a time as well.
 
-MQTT 3 has no way to refuse a message. So where `reject` is written for `publish`, its clients get a `delay` instead
-(QoS 0 is discarded), or, as `then`, a `disconnect`; a `v3` case says otherwise:
+MQTT 3 has no way to refuse a message. So where `reject` is written for `publish`, its clients get a `delay` instead,
+or, as `then`, a `disconnect` (QoS 0 is discarded in both cases); a `v3` case says otherwise:
 `{ v3 = "drop", default = "reject" }`. On `connect`, where there is nothing to end yet, `disconnect` is the same as
 `reject`. A message of QoS 1 or 2 on its way to a client is never dropped.
 
@@ -139,8 +139,9 @@ def _words(words: Iterable[str]) -> str:
 
 def _cases(cases: Cases) -> str:
     """What is done by default with what was delayed too long."""
-    parts = [f"{_doing(action)} (QoS {qos})" for qos, action in cases.qos.items()]
-    parts += [f"{_doing(cases.v3)} (MQTT 3)"] if cases.v3 is not None else []
+    parts = [f"{_doing(action)} (QoS {qos})" for qos, action in cases.qos.items() if action != cases.default]
+    if cases.v3 is not None:
+        parts.append(f"{_doing(cases.v3)} (MQTT 3{', QoS 1 and 2' if 0 in cases.qos else ''})")
     return ", ".join([_doing(cases.default), *parts])
 
 

@@ -15,6 +15,7 @@ from .problems import Path
 from .units import Duration, Size
 from .values import (
     MAX_BUCKETS,
+    MAX_HOLD_MESSAGES,
     MAX_LISTENERS,
     MAX_WORKERS,
     MIN_BUCKETS,
@@ -23,6 +24,7 @@ from .values import (
     read_admin_address,
     read_broker,
     read_buckets,
+    read_hold_messages,
     read_listener,
     read_state_dir,
     read_token_file,
@@ -102,6 +104,23 @@ class GatewayTable(_Table):
         "Keys beyond a limit's share of it count together, as a crowd. Rounded up to a power of two.",
         1048576,
         kind=f"{MIN_BUCKETS} to {MAX_BUCKETS}",
+    )
+    hold_messages: Annotated[int, PlainValidator(read_hold_messages)] = _key(
+        1000,
+        "How many messages of one connection may wait at a time under limits that delay. When they are so many, or "
+        "`hold_bytes`, the client is not read, for at most `max_delay` or half its keepalive, the shorter of the two; "
+        "what comes after that gets `then`. MQTT 5 clients are offered so much more Receive Maximum.",
+        200,
+        kind=f"1 to {MAX_HOLD_MESSAGES}",
+    )
+    hold_bytes: Annotated[int, PlainValidator(Size("64KiB", "256MiB"))] = _key(
+        "1MiB", "How many bytes of one connection may wait likewise: of each message its packet, and 600.", "256KiB"
+    )
+    hold_pool: Annotated[int, PlainValidator(Size("1MiB", "16GiB"))] = _key(
+        "64MiB",
+        "How many bytes all connections of one worker together may have waiting. Beyond it the connection that has "
+        "the most is closed.",
+        "256MiB",
     )
     drain_timeout: Annotated[float, PlainValidator(Duration("0s", "1h"))] = _key(
         "5s",

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
 
 from .problems import BadValue
 
@@ -65,6 +66,13 @@ class Size:
         if not _known(self.low, _BYTES) <= size <= _known(self.high, _BYTES):
             raise BadValue("out of range", f'write "{self.low}" to "{self.high}"')
         return int(size)
+
+
+def duration_text(seconds: Fraction | float) -> str:
+    """A time as it may be written, a part of a millisecond rounded up: the largest unit that leaves a whole number."""
+    whole = Fraction(ceil(round(Fraction(seconds) * 1000, 6)), 1000)
+    unit = next(unit for unit in ("h", "min", "s", "ms") if (whole / _SECONDS[unit]).denominator == 1)
+    return f"{whole / _SECONDS[unit]}{unit}"
 
 
 def size_text(size: int) -> str:

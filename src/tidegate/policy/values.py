@@ -16,6 +16,8 @@ MIN_BUCKETS = 4096
 """64 KiB: less would hardly be a share for each limit."""
 MAX_BUCKETS = 1 << 26
 """A GiB of memory."""
+MAX_HOLD_MESSAGES = 10_000
+"""Messages of one connection that may wait: with the broker's own value they must fit Receive Maximum, 65,535."""
 MAX_TOKEN = 4096
 """Bytes of a token: with the other headers of a request it fits the admin endpoint's 8 KiB."""
 
@@ -85,6 +87,13 @@ def read_buckets(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not MIN_BUCKETS <= value <= MAX_BUCKETS:
         raise BadValue("not a number of buckets", f"write {MIN_BUCKETS} to {MAX_BUCKETS}")
     return 1 << (value - 1).bit_length()
+
+
+def read_hold_messages(value: object) -> int:
+    """Messages that one connection's hold takes."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_HOLD_MESSAGES:
+        raise BadValue("not a number of messages", f"write 1 to {MAX_HOLD_MESSAGES}")
+    return value
 
 
 def read_state_dir(value: object) -> Path:

@@ -130,7 +130,7 @@ def test_an_engine_tells_it_so(log: RecordLog) -> None:
     for number in range(4):
         engine.judge(subject, b"a/b", 1, now_ns=START + number)
     made.look()
-    for _ in range(16):  # each looks at some of the places where it may stand
+    for _ in range(32):  # each looks at some of the places where it may stand
         engine.sweep((START + 60 * SECOND) / 1e9)
     made.look()
     about: dict[str, object] = {

@@ -142,14 +142,94 @@ def test_what_the_client_sees_depends_on_version_and_qos(
     assert met.wire.startswith(wire)
 
 
+CLOSED = "the connection is closed without a word: MQTT 3 has none for it"
+REJECTED = "PUBACK 0x97 (quota exceeded), with the reason and retry-after-ms"
+
+
+@pytest.mark.parametrize(
+    ("keys", "changes", "max_delay", "then", "wire"),
+    [
+        (
+            'rate = "1/s"',
+            {},
+            5.0,
+            "reject",
+            f"held back until its budget allows it, at most 5s; then reject: {REJECTED}",
+        ),
+        (
+            'bandwidth = "1KiB/s"\nmax_delay = "250ms"\nthen = "drop"',
+            {"qos": 2},
+            0.25,
+            "drop",
+            "held back until its budget allows it, at most 250ms; then drop: discarded, and acknowledged (PUBREC) as "
+            "if it had arrived",
+        ),
+        (
+            "concurrent = 5",
+            {"version": "3.1.1"},
+            5.0,
+            "disconnect",
+            f"held back until one in flight is acknowledged, at most 5s; then disconnect: {CLOSED}",
+        ),
+        (
+            'concurrent = 5\nrate = "1/s"\nmax_delay = "2min"',
+            {},
+            120.0,
+            "reject",
+            "held back until one in flight is acknowledged and its budget allows it, at most 2min; then reject: "
+            + REJECTED,
+        ),
+        (
+            'concurrent = 5\nrate = "1/s"',
+            {"qos": 0},
+            5.0,
+            "reject",
+            "held back until its budget allows it, at most 5s; then reject: discarded, and nothing is said: QoS 0 is "
+            "never answered",
+        ),
+        (
+            "concurrent = 5",
+            {"qos": 0},
+            5.0,
+            "reject",
+            "never happens: QoS 0 is not acknowledged, so a window does not count it",
+        ),
+        (
+            "concurrent = 5",
+            {"qos": 2},
+            5.0,
+            "reject",
+            "held back until one in flight is acknowledged, at most 5s; then reject: PUBREC 0x97 (quota exceeded), "
+            "with the reason",
+        ),
+        (
+            'size = "1KiB"',
+            {},
+            5.0,
+            "reject",
+            "as waiting makes nothing smaller, at once reject: PUBACK 0x97 (quota exceeded), with the reason",
+        ),
+    ],
+)
+def test_a_delay_is_told_with_what_follows_it(
+    file: Path, keys: str, changes: dict[str, object], max_delay: float, then: str, wire: str
+) -> None:
+    limits(file, keys)
+    (met,) = ask(file, **{"qos": 1, **changes}).met
+    assert met.enforced
+    assert (met.action, met.max_delay, met.then, met.wire) == ("delay", max_delay, then, wire)
+
+
+def test_what_waits_for_nothing_has_no_delay(file: Path) -> None:
+    met = only(file, f'concurrent = 5\nrate = "1/s"\n{DROP}', qos=1)
+    assert (met.action, met.max_delay, met.then) == ("drop", None, None)
+    assert met.wire == "discarded, and acknowledged (PUBACK) as if it had arrived"
+    assert only(file, f"concurrent = 5\n{DROP}").wire.startswith("never happens: QoS 0 is not acknowledged")
+
+
 @pytest.mark.parametrize(
     ("keys", "action", "wire"),
     [
-        (
-            'rate = "1/s"\non_excess = "delay"\nmax_delay = "2s"\nthen = "drop"',
-            "delay",
-            "held back until the budget allows it; after 2 s: drop",
-        ),
         ('rate = "1/s"\non_excess = "ban"\nper = ["ip", "client"]', "ban", "the connection is closed, and the client"),
         ('rate = "1/s"\nshared = true', "drop", "discarded"),
     ],
@@ -162,7 +242,7 @@ def test_what_is_not_enforced_yet_is_marked(file: Path, keys: str, action: str, 
 
 
 def test_only_the_limits_that_are_not_enforced_are_marked(file: Path) -> None:
-    limits(file, f'rate = "1/s"\n{DROP}', 'rate = "1/s"', f'rate = "1/s"\n{DROP}')
+    limits(file, f'rate = "1/s"\n{DROP}', 'rate = "1/s"\nshared = true', 'rate = "1/s"')
     file.write_text(file.read_text() + '[class.sealed]\ncn = "x"\n')
     assert [met.enforced for met in ask(file).met] == [True, False, True]
 
@@ -257,6 +337,13 @@ def test_what_is_too_large_is_over_the_limit_at_once(file: Path, payload: int, v
     assert (answer.verdict, answer.by) == (verdict, by)
 
 
+@pytest.mark.parametrize(("version", "verdict"), [("5", "reject"), ("3.1.1", "disconnect")])
+def test_what_is_too_large_does_not_wait_to_get_smaller(file: Path, version: str, verdict: str) -> None:
+    limits(file, 'size = "10B"\nrate = "1/s"')
+    answer = ask(file, payload=11, version=version, qos=1)
+    assert (answer.verdict, answer.by) == (verdict, "a")
+
+
 @pytest.mark.parametrize(
     ("changes", "packet"),
     [
@@ -344,6 +431,8 @@ def test_json_is_an_object_of_plain_values(file: Path) -> None:
                 "keys": {"client": "c"},
                 "budgets": {"rate": ["1/s burst 1"]},
                 "action": "drop",
+                "max_delay": None,
+                "then": None,
                 "wire": "discarded, and nothing is said: QoS 0 is never answered",
                 "enforced": True,
             }

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -21,6 +22,8 @@ FLOOD = Met(
     {"client": "c", "ip/32/64": "10.0.0.1", "ip/24/56": "10.0.0.0/24"},
     {"rate": ["20/s burst 40", "600/min burst 600"], "size": ["1KiB"]},
     "reject",
+    None,
+    None,
     "PUBACK 0x97 (quota exceeded), with the reason and retry-after-ms",
     enforced=True,
 )
@@ -96,6 +99,20 @@ def test_verdicts(changes: dict[str, object], verdict: str) -> None:
     assert f"verdict     {verdict}" in lines(answer(**changes))
 
 
+@pytest.mark.parametrize(
+    ("qos", "window", "verdict"),
+    [
+        ("1", "20", "the first passes, and so do the next while the budgets and windows last"),
+        ("0", "20 (QoS 0 does not count)", "the first passes, and so do the next while the budgets last"),
+    ],
+)
+def test_a_window_counts_what_is_acknowledged(qos: str, window: str, verdict: str) -> None:
+    met = replace(FLOOD, budgets={"concurrent": ["20"]})
+    shown = lines(answer(met=[met], message=MESSAGE | {"qos": qos}))
+    assert f"  concurrent  {window}" in shown
+    assert f"verdict     {verdict}" in shown
+
+
 def test_who_and_what_in_other_words() -> None:
     client = CLIENT | {"client_id": "", "username": "u", "session": "kept", "bridge": "true", "version": "3.1"}
     client |= {"address": "unix", "listener": "unix:/s"}
@@ -109,7 +126,15 @@ def test_who_and_what_in_other_words() -> None:
 
 def test_what_is_not_enforced_is_marked() -> None:
     later = Met(
-        "later", "t.toml:1", {"all": "everybody together"}, {"rate": ["1/s burst 1"]}, "ban", "x", enforced=False
+        "later",
+        "t.toml:1",
+        {"all": "everybody together"},
+        {"rate": ["1/s burst 1"]},
+        "ban",
+        None,
+        None,
+        "x",
+        enforced=False,
     )
     shown = lines(answer(met=[FLOOD, later]))
     assert shown[-1] == "  but         not enforced yet: serve refuses this limit"

@@ -129,10 +129,10 @@ class TestReloader:
         assert gateway.limits == ["a"]
 
     async def test_a_limit_that_would_not_hold_changes_nothing(self, gateway: Gateway) -> None:
-        gateway.write(LIMIT.format("b") + LIMIT.format("c").replace("drop", "delay"))
+        gateway.write(LIMIT.format("b") + LIMIT.format("c") + "shared = true\n")
         report = await gateway.reload()
         (problem,) = report.problems
-        assert problem.startswith(f'{gateway.file}:11: limit.on_excess = "delay": not enforced yet; ')
+        assert problem.startswith(f"{gateway.file}:12: limit.shared = true: not enforced yet: ")
         assert gateway.limits == ["a"]
         assert gateway.supervisor.told == []
 

@@ -61,7 +61,7 @@ def test_help_lists_the_commands(run: Run, flag: str) -> None:
         assert f"  {name} " in result.output
         assert command.get_short_help_str(200)[:40] in result.output
         assert "..." not in command.get_short_help_str(40)
-    assert set(cli.main.commands) == {"serve", "reload", "init", "doctor", "policy"}
+    assert set(cli.main.commands) == {"serve", "reload", "init", "demo", "doctor", "policy"}
 
 
 def test_the_documentation_names_every_command_and_option() -> None:

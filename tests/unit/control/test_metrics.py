@@ -11,7 +11,7 @@ from tidegate.control.metrics import create_registry
 from tidegate.engine import counters
 from tidegate.mqtt.errors import Fault
 from tidegate.mqtt.reasons import PacketType
-from tidegate.policy.counts import LimitCounts
+from tidegate.policy.counts import DelayCounts, LimitCounts
 from tidegate.policy.model import Action
 
 DOCS = Path(__file__).parents[3] / "docs" / "metrics.md"
@@ -45,14 +45,38 @@ def test_packets_and_bytes_are_summed_over_workers(source: FakeSource) -> None:
     assert value(source, "tidegate_bytes_total", direction="from_broker") == 7
 
 
-def test_connections_by_worker_without_those_that_died_with_theirs(source: FakeSource) -> None:
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        (counters.CONNECTIONS, "tidegate_connections"),
+        (counters.HOLD_BYTES, "tidegate_hold_bytes"),
+        (counters.HELD_MESSAGES, "tidegate_held_messages"),
+    ],
+)
+def test_gauges_by_worker_without_what_died_with_theirs(source: FakeSource, word: int, name: str) -> None:
     for row in source.rows:
-        row.put(counters.CONNECTIONS, 5)
+        row.put(word, 5)
+    del source.living["worker-1"]
+    assert value(source, name, worker="0") == 5
+    assert value(source, name, worker="1") == 0
+
+
+def test_connections_are_counted_also_of_workers_that_died(source: FakeSource) -> None:
+    for row in source.rows:
         row.add(counters.CONNECTIONS_TOTAL, 10)
     del source.living["worker-1"]
-    assert value(source, "tidegate_connections", worker="0") == 5
-    assert value(source, "tidegate_connections", worker="1") == 0
     assert value(source, "tidegate_connections_total") == 20
+
+
+def test_messages_in_flight_are_those_of_living_workers(source: FakeSource) -> None:
+    for row in source.rows:
+        row.put(counters.INFLIGHT_FROM_CLIENT, 3)
+        row.put(counters.INFLIGHT_FROM_BROKER, 4)
+    assert value(source, "tidegate_inflight", direction="from_client") == 6
+    assert value(source, "tidegate_inflight", direction="from_broker") == 8
+    del source.living["worker-0"]
+    assert value(source, "tidegate_inflight", direction="from_client") == 3
+    assert value(source, "tidegate_inflight", direction="from_broker") == 4
 
 
 @pytest.mark.parametrize(
@@ -80,6 +104,16 @@ def test_every_fault_is_a_reason(source: FakeSource) -> None:
         source.rows[1].add(counters.MALFORMED + fault, fault + 1)
     for fault in Fault:
         assert value(source, "tidegate_malformed_total", reason=fault.name.lower()) == fault + 1
+
+
+def test_every_reason_to_discard_is_a_reason(source: FakeSource) -> None:
+    for reason in counters.Discard:
+        assert value(source, "tidegate_hold_discarded_total", reason=reason.name.lower()) == 0
+        for row in source.rows:
+            row.add(counters.HOLD_DISCARDED + reason, reason + 1)
+    del source.living["worker-1"]
+    for reason in counters.Discard:
+        assert value(source, "tidegate_hold_discarded_total", reason=reason.name.lower()) == 2 * (reason + 1)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +186,45 @@ def test_families_of_limits_are_there_without_limits(source: FakeSource) -> None
     )
 
 
+DELAY_COUNTS = (1, 0, 2, 0, 0, 3, 0, 0, 0, 4, 0, 5)
+WITHIN = [1, 1, 3, 3, 3, 6, 6, 6, 6, 10, 10, 15]
+
+
+def delay_buckets(source: FakeSource, **labels: str) -> list[float | None]:
+    bounds = [*map(str, counters.DELAY_BOUNDS), "+Inf"]
+    registry = create_registry(source)
+    return [registry.get_sample_value("tidegate_delay_seconds_bucket", {**labels, "le": bound}) for bound in bounds]
+
+
+def test_delays_are_a_histogram_per_limit_and_class(source: FakeSource) -> None:
+    nothing = (0,) * len(counters.DELAY_BOUNDS)
+    source.delayed = [
+        DelayCounts("pace", "", 17, 2.5, DELAY_COUNTS),
+        DelayCounts("pace", "plc", 1, 31.0, nothing),
+        DelayCounts("other", "other", 2, 80.0, nothing),
+    ]
+    labels = {"limit": "pace", "class": ""}
+    assert delay_buckets(source, **labels) == [*WITHIN, 17]
+    assert value(source, "tidegate_delay_seconds_count", **labels) == 17
+    assert value(source, "tidegate_delay_seconds_sum", **labels) == 2.5
+    assert delay_buckets(source, **{"limit": "pace", "class": "plc"}) == [*nothing, 1]
+    assert value(source, "tidegate_delay_seconds_sum", **{"limit": "other", "class": "other"}) == 80
+    assert value(source, "tidegate_delay_seconds_count", **{"limit": "other", "class": ""}) is None
+
+
+def test_delays_stay_a_histogram_while_a_worker_counts(source: FakeSource) -> None:
+    source.delayed = [DelayCounts("pace", "", 14, 2.5, DELAY_COUNTS)]
+    assert delay_buckets(source, **{"limit": "pace", "class": ""}) == [*WITHIN, 15]
+
+
+def test_delays_that_nobody_had_are_a_family_without_samples(source: FakeSource) -> None:
+    text = generate_latest(create_registry(source)).decode()
+    assert re.findall(r"^.*tidegate_delay_seconds.*$", text, re.MULTILINE) == [
+        "# HELP tidegate_delay_seconds " + families(source)["tidegate_delay_seconds"],
+        "# TYPE tidegate_delay_seconds histogram",
+    ]
+
+
 def lag_buckets(source: FakeSource, worker: str) -> list[float | None]:
     bounds = [*map(str, counters.LAG_BOUNDS), "+Inf"]
     registry = create_registry(source)
@@ -198,7 +271,7 @@ def test_a_scraper_can_read_it_and_every_family_has_help(source: FakeSource) -> 
 
 def test_labels_are_bounded_with_the_most_workers() -> None:
     text = generate_latest(create_registry(FakeSource(workers=64))).decode()
-    assert len(text.splitlines()) < 1200
+    assert len(text.splitlines()) < 1300
 
 
 def test_the_documentation_names_every_family_and_reason_and_no_other(source: FakeSource) -> None:
@@ -209,4 +282,4 @@ def test_the_documentation_names_every_family_and_reason_and_no_other(source: Fa
         cells = [cell.strip() for cell in row.strip(" |").split("|")]
         assert len(cells) == 3, name
         assert all(cells), name
-    assert all(f"`{fault.name.lower()}`" in text for fault in Fault)
+    assert all(f"`{reason.name.lower()}`" in text for reason in (*Fault, *counters.Discard))

@@ -3,6 +3,7 @@
 import struct
 import tracemalloc
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from ipaddress import IPv4Address
 from mmap import mmap
@@ -33,6 +34,8 @@ from tidegate.policy.model import (
 
 SECOND = 10**9
 START = 1000 * SECOND
+SWEEPS = 32
+"""So many look at all places where what goes on may be written down (native/events.c)."""
 
 
 def classes_of(client: Subject) -> list[int]:
@@ -212,10 +215,10 @@ def test_an_excess_is_told_when_it_begins_while_it_goes_on_and_when_it_has_ended
         ("still", "reject", 31, 1032.0, "c"),
         ("still", "reject", 31, 1063.0, "c"),
     ]
-    for _ in range(16):
+    for _ in range(SWEEPS):
         engine.sweep(1070.0)
     assert told(one, 3) == []
-    for _ in range(16):
+    for _ in range(SWEEPS):
         engine.sweep(1070.1)
     assert [(kind, count, client) for kind, _, count, _, client in told(one, 3)] == [("ended", 2, "c")]
     first = one.events(0, 0)[0][0]
@@ -244,31 +247,150 @@ def test_texts_are_cut_between_characters() -> None:
     assert (event.client_id, event.username, event.topic) == ("é" * 32, "x" + "😀" * 11, "ab€" * 16)
 
 
-def test_observed_messages_are_told_and_redeliveries_that_pass_like_them() -> None:
+def test_observed_messages_are_told() -> None:
     one = segment()
-    engine = engine_of(limit("a", Action.OBSERVE), limit("b", Action.DROP), memory=one)
+    engine = engine_of(limit("a", Action.OBSERVE), limit("b", burst=9), memory=one)
     client = Client().subject()
     for _ in range(2):
         assert engine.judge(client, b"t", again=True, now_ns=START).action == "pass"
-    assert [(it.slot, it.action) for it in one.events(0, 0)[0]] == [(0, "observe"), (1, "observe")]
-    assert one.tallies(1)[:4] == [1, 1, 0, 0]
+    assert [(it.slot, it.action) for it in one.events(0, 0)[0]] == [(0, "observe")]
+    assert one.tallies(0)[:2] == [1, 1]
 
 
-def test_a_redelivery_passes_over_its_budget_until_there_are_too_many() -> None:
-    one = segment()
-    engine = engine_of(limit(action=Action.DROP), memory=one)
+# Delays
+
+
+def test_a_verdict_that_delays_says_what_for_how_long_and_what_then() -> None:
+    engine = engine_of(limit("a", burst=9), replace(limit("b", Action.DELAY), max_delay=1.5, then=Cases(Action.DROP)))
     client, other = Client().subject(), Client("other").subject()
+    for one in (client, other):
+        assert engine.judge(one, b"t", now_ns=START).action == "pass"
+    assert (engine.queue, engine.max_delay, engine.then, engine.slot) == (0, 0.0, Action.PASS, -1)
+    assert engine.judge(client, b"t", now_ns=START) == ("delay", "b", 1.000000001, 2, False, False)
+    assert (engine.max_delay, engine.then, engine.slot, engine.by_window) == (1.5, Action.DROP, 1, False)
+    queue = engine.queue
+    assert engine.judge(other, b"t", now_ns=START).action == "delay"
+    assert 0 != engine.queue != queue
+    assert engine.judge(client, b"other", now_ns=START).action == "delay"
+    assert engine.queue == queue
 
-    def actions(times: int, now: int = START) -> list[str]:
-        return [engine.judge(client, b"t", 1, again=True, now_ns=now).action for _ in range(times)]
 
-    assert actions(22) == ["pass"] * 21 + ["disconnect"]  # one of the budget's own, twenty beyond it
-    expected = {"passed": 1, "observe": 20, "disconnect": 1}
-    assert one.tallies(0) == [expected.get(name, 0) for name in TALLIES]
-    assert engine.judge(client, b"t", 1, now_ns=START).action == "drop"
-    assert engine.judge(other, b"t", 1, again=True, now_ns=START).action == "pass"
-    assert actions(3, START + SECOND) == ["pass", "pass", "disconnect"]
-    assert [(it.kind, it.action) for it in one.events(0, 0)[0]] == [("began", "observe"), ("still", "disconnect")]
+def test_of_several_that_delay_it_waits_for_the_one_that_takes_longest() -> None:
+    engine = engine_of(
+        *(limit(name, Action.DELAY, period=Fraction(of)) for name, of in zip("abc", (1, 9, 5), strict=True))
+    )
+    client = Client().subject()
+    for _ in range(2):
+        verdict = engine.judge(client, b"t", now_ns=START)
+    assert verdict == ("delay", "b", 9.000000001, 3, False, False)
+    assert engine.slot == 1
+
+
+def test_what_is_held_is_not_counted_again_until_it_is_over() -> None:
+    one = segment()
+    engine = engine_of(limit("a", Action.OBSERVE), limit("b", Action.DELAY), memory=one)
+    client = Client().subject()
+    engine.judge(client, b"t", now_ns=START)
+    held = [False, True, True]
+    assert [engine.judge(client, b"t", held=it, now_ns=START).action for it in held] == ["delay"] * 3
+    assert one.tallies(0)[:3] == [1, 1, 0]
+    assert one.tallies(1)[:3] == [1, 0, 1]
+    assert [(it.slot, it.kind, it.action) for it in one.events(0, 0)[0]] == [
+        (0, "began", "observe"),
+        (1, "began", "delay"),
+    ]
+    assert engine.judge(client, b"t", held=True, now_ns=START + SECOND).action == "pass"
+    assert one.tallies(1)[:3] == [2, 0, 1]
+
+
+def test_what_is_held_and_refused_in_the_end_is_counted() -> None:
+    one = segment()
+    engine = engine_of(limit("a", Action.DELAY), limit("b", Action.DROP), memory=one)
+    client = Client().subject()
+    engine.judge(client, b"t", now_ns=START)
+    assert engine.judge(client, b"t", held=True, now_ns=START).action == "drop"
+    assert one.tallies(1)[: Action.DROP + 1] == [1, 0, 0, 1]
+
+
+def test_a_delay_that_was_too_long_is_counted_and_told_as_what_it_ends_in() -> None:
+    one = segment()
+    engine = engine_of(limit("a", Action.DELAY), memory=one)
+    client = Client().subject()
+    for _ in range(2):
+        engine.judge(client, b"t", now_ns=START)
+    for _ in range(3):
+        engine.judge(client, b"t", held=True, now_ns=START)
+        engine.late(client, Action.REJECT, START / SECOND)
+    assert one.tallies(0)[: Action.REJECT + 1] == [1, 0, 1, 0, 3]
+    assert [(it.kind, it.action) for it in one.events(0, 0)[0]] == [("began", "delay"), ("began", "reject")]
+    engine.late(client, len(ACTIONS), START / SECOND)
+    engine.judge(client, b"t", now_ns=START + SECOND)
+    engine.late(client, Action.DROP, START / SECOND)  # it has passed: no limit has had it waiting
+    assert one.tallies(0)[: Action.REJECT + 1] == [2, 0, 1, 0, 3]
+
+
+def test_a_question_charges_nothing() -> None:
+    engine = engine_of(limit("a", Action.DELAY))
+    client = Client().subject()
+    for _ in range(3):
+        assert engine.judge(client, b"t", ask=True, now_ns=START).action == "pass"
+    assert [engine.judge(client, b"t", ask=ask, now_ns=START).action for ask in (False, True)] == ["pass", "delay"]
+    assert engine.wait == 1.000000001
+
+
+@pytest.mark.parametrize("action", [Action.DROP, Action.REJECT, Action.DELAY])
+def test_a_redelivery_is_delayed_and_in_the_end_its_client_must_come_again(action: Action) -> None:
+    one = segment()
+    engine = engine_of(limit(action=action), memory=one)
+    client = Client().subject()
+    assert engine.judge(client, b"t", 2, again=True, now_ns=START).action == "pass"
+    assert engine.judge(client, b"t", 2, again=True, now_ns=START).action == "delay"
+    assert (engine.then, engine.max_delay) == (Action.DISCONNECT, 5.0)
+    assert one.tallies(0)[: Action.DELAY + 1] == [1, 0, 1]
+    assert engine.judge(client, b"t", 2, now_ns=START).action == action.name.lower()
+    assert engine.judge(client, b"t", 2, again=True, now_ns=START + SECOND).action == "pass"
+
+
+def test_what_is_too_large_has_nothing_to_wait_for() -> None:
+    engine = engine_of(
+        *(
+            Limit(
+                action.name,
+                Event.PUBLISH,
+                Cases(action),
+                topic=(action.name,),
+                size=ByClass(1),
+                then=Cases(Action.DROP),
+            )
+            for action in (Action.DELAY, Action.DROP, Action.REJECT, Action.BAN)
+        )
+    )
+    client = Client().subject()
+
+    def actions(*, again: bool) -> list[str]:
+        names = [name.encode() for name in engine.names]
+        return [engine.judge(client, name, 2, payload=2, again=again, now_ns=START).action for name in names]
+
+    assert actions(again=False) == ["drop", "drop", "reject", "ban"]
+    assert actions(again=True) == ["disconnect", "disconnect", "disconnect", "ban"]
+    assert engine.by_size
+
+
+def test_whether_a_client_may_be_delayed() -> None:
+    only_plc = replace(limit("a", Action.DELAY), classes=("plc",))
+    engine = engine_of(
+        only_plc, limit("b", Action.REJECT), limit("c", Action.DELAY, on=Event.SUBSCRIBE), classes=(PLC,)
+    )
+    assert engine.delays(Client("plc-1").subject())
+    assert not engine.delays(Client("x").subject())
+    by_case = Limit("a", Event.PUBLISH, Cases(Action.DROP, {2: Action.DELAY}, v3=Action.DROP), size=ByClass(1))
+    assert engine_of(by_case).delays(Client().subject())
+    v3 = replace(by_case, on_excess=Cases(Action.REJECT, v3=Action.DELAY))
+    assert [engine_of(v3).delays(Client(version=version).subject()) for version in (3, 4, 5)] == [True, True, False]
+    assert not Engine(segment(), 0).delays(Client().subject())
+
+
+# The ring
 
 
 def test_events_that_were_overwritten_are_counted_as_lost() -> None:
@@ -511,8 +633,9 @@ def test_decide_takes_the_topic_from_where_it_lies_in_the_packet() -> None:
     assert [engine.decide(client, packet, 4, 5, 0, False, 7, 2, False, 1000.0) for _ in range(2)] == [0, Action.DROP]
     assert engine.last() == ("drop", "a", 1.000000001, 1, False, False)
     assert engine.decide(client, packet, 4, 6, 0, False, 7, 1, False, 1000.0) == Action.PASS
-    assert engine.decide(client, packet, 4, 5, 0, False, 7, 2, True, 1000.0) == Action.PASS
     assert engine.refused_by == ""
+    assert engine.decide(client, packet, 4, 5, 0, False, 7, 2, True, 1000.0) == Action.DELAY
+    assert engine.refused_by == "a"
 
 
 def test_matching_names_limits_and_charges_nothing() -> None:

@@ -88,7 +88,9 @@ def test_no_room_is_said_and_nothing_is_left(path: Path, monkeypatch: pytest.Mon
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(SegmentError, match=rf"no room for 0\.0 MiB in {path.parent}: {os.strerror(number)}; make room"):
+    with pytest.raises(
+        SegmentError, match=f"no room for {SIZE / 2**20:.1f} MiB in {path.parent}: {os.strerror(number)}; make room"
+    ):
         open_named(path, SIZE, fill)
     assert os.listdir(path.parent) == []
     open_fds = os.listdir("/proc/self/fd")

@@ -176,48 +176,47 @@ class TestDisconnect:
 
 
 class TestRedelivery:
-    """A PUBLISH of QoS 2 with DUP that the broker may hold is neither dropped nor rejected."""
+    """A PUBLISH of QoS 2 with DUP that the broker may hold is neither dropped nor rejected, but delayed."""
 
-    def test_it_passes_where_the_broker_has_a_session(self) -> None:
-        play = spent(session_present=True)
-        again = publish(qos=2, packet_id=7, dup=True)
-        assert play.client(again).take() == (b"", again, [])
+    AGAIN = publish(qos=2, packet_id=7, dup=True)
 
-    def test_it_passes_where_this_connection_has_sent_qos_2(self) -> None:
+    def waits(self, play: Playbook) -> None:
+        """It goes on as soon as the budget has room, and not before."""
+        play.take()
+        assert play.client(self.AGAIN).take() == (b"", b"", [])
+        assert play.at(0.9).take() == (b"", b"", [])
+        assert play.at(1.1).take() == (b"", self.AGAIN, [])
+
+    def test_where_the_broker_has_a_session(self) -> None:
+        self.waits(spent(session_present=True))
+
+    def test_where_this_connection_has_sent_qos_2(self) -> None:
         play = Playbook.opened(engine=two())
-        first, again = publish(qos=2, packet_id=7), publish(qos=2, packet_id=7, dup=True)
-        play.client(first + first + again)
-        assert play.take()[1] == first + first + again
-
-    def test_without_a_session_it_is_a_message_like_any_other(self) -> None:
-        play = spent().client(publish(qos=2, packet_id=7, dup=True))
-        assert play.take() == (write_ack(PacketType.PUBREC, 7), b"", [])
-
-    def test_one_who_goes_on_is_closed_over_however_many_connections(self) -> None:
-        one = two()
-        play = spent(engine=one, session_present=True)
-        for packet_id in range(1, 11):
-            play.client(publish(qos=2, packet_id=packet_id, dup=True))
-        play = Playbook.opened(engine=one, session_present=True)
-        for packet_id in range(11, 21):
-            play.client(publish(qos=2, packet_id=packet_id, dup=True))
-        assert play.take()[2] == []
-        assert play.client(publish(qos=2, packet_id=21, dup=True)).take()[2] == ["end"]
+        self.waits(play.client(publish(qos=2, packet_id=7), publish()))
 
     def test_version_3_1_does_not_tell_of_a_session(self) -> None:
         persistent = Connect(version=3, bridge=False, clean_start=False, keepalive=0, client_id="c").write()
-        play = Playbook(engine=two())
-        play.client(persistent)
-        play.upstream()
-        play.broker(connack(3))
-        play.client(publish() * 2)
-        again = publish(qos=2, packet_id=7, dup=True)
-        play.take()
-        assert play.client(again).take()[1] == again
+        play = Playbook(engine=two()).client(persistent).upstream().broker(connack(3))
+        self.waits(play.client(publish() * 2))
+
+    def test_without_a_session_it_is_a_message_like_any_other(self) -> None:
+        play = spent().client(self.AGAIN)
+        assert play.take() == (write_ack(PacketType.PUBREC, 7), b"", [])
 
     def test_qos_1_with_dup_has_no_privilege(self) -> None:
         play = spent(session_present=True).client(publish(qos=1, packet_id=7, dup=True))
         assert play.take() == (write_ack(PacketType.PUBACK, 7), b"", [])
+
+    def test_past_max_delay_the_connection_is_closed(self) -> None:
+        play = Playbook.opened(engine=two(max_delay=0.5), session_present=True)
+        play.client(publish() * 2 + self.AGAIN)
+        play.take()
+        assert play.at(0.4).take() == (b"", b"", [])
+        assert play.at(0.5).take() == (b"", b"", ["end"])
+
+    def test_one_that_will_never_pass_ends_the_connection_at_once(self) -> None:
+        play = Playbook.opened(engine=engine(limit("small", size=ByClass(0))), session_present=True)
+        assert play.client(self.AGAIN).take() == (b"", b"", ["end"])
 
 
 class TestLargeMessages:

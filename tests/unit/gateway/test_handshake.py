@@ -34,9 +34,10 @@ def offer(
     reason: int = 0,
     max_packet: int = MAX_PACKET,
     client_packet: int = NO_LIMIT,
+    hold: int = 0,
 ) -> Offer:
     received = connack(version, reason, properties)
-    return client_connack(read_connack(received, version), received, version, max_packet, client_packet)
+    return client_connack(read_connack(received, version), received, version, max_packet, client_packet, hold)
 
 
 def offered(made: Offer) -> Properties:
@@ -75,7 +76,7 @@ class TestClientConnack:
         received = connack(version, reason)
         made = client_connack(read_connack(received, version), received, version, MAX_PACKET, NO_LIMIT)
         assert made.wire is received
-        assert made == Offer(received, reason == 0, 0, NO_LIMIT, None)
+        assert made == Offer(received, reason == 0, 0, 0, NO_LIMIT, None)
 
     def test_a_refusal_of_version_5_passes_as_it_came(self) -> None:
         made = offer([(P.REASON_STRING, "no")], reason=ReasonCode.NOT_AUTHORIZED)
@@ -117,6 +118,22 @@ class TestClientConnack:
     @pytest.mark.parametrize(("properties", "maximum"), [([], 65_535), ([(P.RECEIVE_MAXIMUM, 20)], 20)])
     def test_receive_maximum_has_the_specifications_default(self, properties: Properties, maximum: int) -> None:
         assert offer(properties).receive_maximum == maximum
+
+    @pytest.mark.parametrize(("brokers", "told"), [(20, 1020), (65_000, 65_535)])
+    def test_messages_that_are_held_do_not_use_up_the_clients_quota(self, brokers: int, told: int) -> None:
+        made = offer([(P.RECEIVE_MAXIMUM, brokers)], hold=1000)
+        assert get(offered(made), P.RECEIVE_MAXIMUM) == told
+        assert (made.receive_maximum, made.broker_quota) == (told, brokers)
+
+    def test_the_largest_quota_grows_no_further(self) -> None:
+        made = offer(hold=1000)
+        assert get(offered(made), P.RECEIVE_MAXIMUM) is None
+        assert (made.receive_maximum, made.broker_quota) == (65_535, 65_535)
+
+    def test_a_client_that_cannot_be_told_of_more_has_the_brokers_quota(self) -> None:
+        brokers: Properties = [(P.RECEIVE_MAXIMUM, 20)]
+        made = offer(brokers, hold=1000, client_packet=len(connack(5, 0, brokers)))
+        assert (made.receive_maximum, made.broker_quota) == (20, 20)
 
     @pytest.mark.parametrize(
         ("properties", "keepalive"), [([], None), *(([(P.SERVER_KEEP_ALIVE, s)], s) for s in (0, 30))]

@@ -6,11 +6,12 @@ import pytest
 
 from support.limits import limit, rate
 from tidegate.engine.binding import Engine, Subject
+from tidegate.engine.counters import DELAY_BOUNDS, DELAY_SERIES, ROW_WORDS, Counters
 from tidegate.gateway import policy_host
 from tidegate.gateway.policy_host import LEAST_SLOTS, RECORDS, PolicyHost
-from tidegate.policy.compile import TooMuch
-from tidegate.policy.counts import LimitCounts
-from tidegate.policy.model import Action, Cases, Key, KeyKind, Limit, Policy
+from tidegate.policy.compile import TooMuch, identity_of
+from tidegate.policy.counts import DelayCounts, LimitCounts
+from tidegate.policy.model import Action, Cases, ClientClass, Conditions, Key, KeyKind, Limit, Policy
 
 START = 10**12
 NOW = START / 1e9
@@ -249,6 +250,74 @@ class TestCounts:
         with pytest.raises(TooMuch):
             host.replace(Policy(limits=tuple(hourly(name) for name in "bcdefghi")))
         assert passed(host) == {"a": 1}
+
+
+PLC, HMI = (ClientClass(name, Conditions(client_id=(f"{name}-*",))) for name in ("plc", "hmi"))
+
+
+class TestDelays:
+    """Limits have the places of their order: `a` has 0."""
+
+    def setup_method(self) -> None:
+        self.words = memoryview(bytearray(2 * ROW_WORDS * 8)).cast("Q")
+        self.workers = [Counters(self.words, row) for row in range(2)]
+
+    def held(self, slot: int, name: str = "", seconds: float = 0.5, row: int = 0) -> None:
+        self.workers[row].delayed(slot, identity_of(name) if name else 0, seconds)
+
+    def told(self, host: PolicyHost) -> dict[tuple[str, str], DelayCounts]:
+        delays = list(host.delays(self.words))
+        found = {(one.limit, one.class_name): one for one in delays}
+        assert len(found) == len(delays)
+        return found
+
+    def counts(self, host: PolicyHost) -> dict[tuple[str, str], int]:
+        return {labels: one.count for labels, one in self.told(host).items()}
+
+    def test_without_delays_there_is_nothing(self, make: Make) -> None:
+        assert self.told(make(hourly("a"), workers=2)) == {}
+
+    def test_all_workers_count_together(self, make: Make) -> None:
+        host = make(hourly("a"), hourly("b"), workers=2)
+        self.held(1, seconds=9.0)  # so that the rows are not in the same order
+        for row in range(2):
+            self.held(0, seconds=DELAY_BOUNDS[1], row=row)
+            self.held(0, seconds=40.5, row=row)
+        self.held(0, seconds=0.0)
+        buckets = (1, 2, *[0] * (len(DELAY_BOUNDS) - 2))
+        told = self.told(host)
+        assert told["a", ""] == DelayCounts("a", "", 5, 81.01, buckets)
+        assert self.counts(host) == {("a", ""): 5, ("b", ""): 1}
+
+    def test_each_class_has_its_own(self, make: Make) -> None:
+        host = make(hourly("a"))
+        host.replace(Policy((PLC, HMI), (hourly("a"),)))
+        for name in ("plc", "hmi", "", "plc"):
+            self.held(0, name)
+        assert self.counts(host) == {("a", "plc"): 2, ("a", "hmi"): 1, ("a", ""): 1}
+
+    def test_a_limit_or_class_that_is_gone_is_left_out(self, make: Make) -> None:
+        host = make()
+        both = Policy((PLC, HMI), (hourly("a"), hourly("b")))
+        host.replace(both)
+        for slot, name in ((0, "plc"), (1, "plc"), (1, "hmi")):
+            self.held(slot, name)
+        host.replace(Policy((PLC,), (hourly("b"),)))
+        assert self.counts(host) == {("b", "plc"): 1}
+        host.replace(both)  # the class goes on, the limit has another place and begins anew
+        assert self.counts(host) == {("b", "plc"): 1, ("b", "hmi"): 1}
+
+    def test_what_had_no_series_of_its_own_is_of_others_and_never_told_twice(self, make: Make) -> None:
+        other = ClientClass("other", Conditions(client_id=("o",)))
+        host = make(workers=2)
+        host.replace(Policy((other,), (hourly("other"), hourly("b"))))
+        self.held(0, "other")
+        for slot in range(100, 100 + DELAY_SERIES - 2):  # limits that were here once
+            self.held(slot)
+        assert self.counts(host) == {("other", "other"): 1}
+        self.held(1)
+        self.held(1, row=1)
+        assert self.counts(host) == {("other", "other"): 2, ("b", ""): 1}
 
 
 class TestTransitions:

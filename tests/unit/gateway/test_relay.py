@@ -1,13 +1,17 @@
 import socket
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 
-from support.playbook import connack, connect, publish
+from support.limits import engine, limit, rate
+from support.playbook import connack, connect, publish, waiting_room
 from tidegate.engine.binding import Engine
 from tidegate.engine.counters import CONNECTIONS, CONNECTIONS_TOTAL, ROW_WORDS, Counters
+from tidegate.gateway import relay
 from tidegate.gateway.connection import LINGER, Connection
-from tidegate.gateway.relay import LARGE_READ, Relay, Upstream
+from tidegate.gateway.relay import LARGE_READ, Relay, Upstream, address_of
+from tidegate.policy.model import Action, Cases
 
 
 class Transport:
@@ -19,8 +23,11 @@ class Transport:
         self.closing = False
         self.aborted = False
         self.socket: socket.socket | None = None
+        self.peer: object = ("192.0.2.1", 50_000)
 
-    def get_extra_info(self, name: str) -> socket.socket:
+    def get_extra_info(self, name: str) -> object:
+        if name == "peername":
+            return self.peer
         assert name == "socket"
         assert self.socket is not None
         return self.socket
@@ -107,16 +114,20 @@ class Loop:
 class Scene:
     """A relay between two transports, and the worker around it."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: Engine | None = None) -> None:
         self.counters = Counters(memoryview(bytearray(ROW_WORDS * 8)).cast("Q"), 0)
         self.max_packet = 1 << 20
         self.connect_timeout = 5.0
-        self.engine: Engine | None = None
+        self.engine = engine
+        self.waiting = None if engine is None else waiting_room(engine, self.counters)
         self.relays: set[Relay] = set()
         self.opened: list[Relay] = []
+        self.turns: list[Relay] = []
         self.ended: list[Connection] = []
         self.loop = Loop()
-        self.relay = Relay(self, self.loop)  # type: ignore[arg-type]
+        with pytest.MonkeyPatch.context() as patched:  # the relay takes its clock when it is made
+            patched.setattr(relay, "time", SimpleNamespace(monotonic=self.loop.time))
+            self.relay = Relay(self, self.loop)  # type: ignore[arg-type]
         self.client = Transport()
         self.broker = Transport()
         self.relay.connection_made(self.client)  # type: ignore[arg-type]
@@ -124,6 +135,16 @@ class Scene:
 
     def open_upstream(self, relay: Relay) -> None:
         self.opened.append(relay)
+
+    def take_turn(self, relay: Relay) -> None:
+        self.turns.append(relay)
+
+    def end_turn(self) -> None:
+        """The end of a turn of the loop: what was put off is done."""
+        turns, self.turns = self.turns, []
+        for one in turns:
+            one.turn()
+        self.loop.turn()
 
     def connection_ended(self, relay: Relay, connection: Connection) -> None:
         self.ended.append(connection)
@@ -201,7 +222,7 @@ def test_after_a_large_read_a_side_waits_for_the_next_turn(stalled: bool) -> Non
     assert not scene.broker.reading
     if stalled:  # what the loop finds when it writes, at the end of the turn
         scene.upstream.pause_writing()
-    scene.loop.turn()
+    scene.end_turn()
     assert scene.client.reading != stalled
     assert scene.broker.reading
 
@@ -337,3 +358,87 @@ def test_shut_down(opened: bool) -> None:
     scene.relay.shut_down()
     assert scene.client.closing
     assert scene.broker.closing == opened
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [
+        (("192.0.2.1", 1883), bytes([192, 0, 2, 1])),
+        (("2001:db8::1", 1883, 0, 0), bytes.fromhex("20010db8000000000000000000000001")),
+        (("fe80::1%eth0", 1883, 0, 2), bytes.fromhex("fe800000000000000000000000000001")),
+        (("::ffff:192.0.2.1", 1883, 0, 0), bytes([192, 0, 2, 1])),
+        ("", b""),
+        (None, b""),
+    ],
+)
+def test_the_peers_address(peer: object, address: bytes) -> None:
+    transport = Transport()
+    transport.peer = peer
+    assert address_of(transport) == address  # type: ignore[arg-type]
+
+
+class TestHeld:
+    """A limit lets one message pass each second; the second waits."""
+
+    def held(self) -> Scene:
+        scene = Scene(engine(limit("one", Cases(Action.DELAY), rate=rate(1)))).open()
+        scene.relay.data_received(publish() * 2)
+        assert scene.broker.take() == publish()
+        return scene
+
+    def turns(self, scene: Scene, now: float) -> None:
+        scene.loop.move(now)
+        assert scene.waiting is not None
+        scene.waiting.run(now)
+
+    def test_what_has_its_turn_is_written(self) -> None:
+        scene = self.held()
+        self.turns(scene, 1.5)
+        assert scene.broker.take() == publish()
+
+    def test_what_was_left_unread_is_read_in_turn(self) -> None:
+        scene = self.held()
+        large = publish("big", bytes(LARGE_READ))
+        scene.relay.data_received(large)
+        scene.end_turn()
+        assert not scene.client.reading
+        self.turns(scene, 1.5)
+        self.turns(scene, 2.5)
+        assert scene.broker.take() == publish()
+        scene.end_turn()
+        assert scene.broker.take() == large
+        assert scene.client.reading
+
+    def test_the_timer_knows_how_long_it_may_wait(self) -> None:
+        scene = self.held()
+        scene.loop.move(5.0)
+        assert scene.broker.take() == publish(), "nobody has given it a turn, but it may pass"
+
+    def test_a_client_that_has_taken_its_leave_is_gone_when_it_has_passed(self) -> None:
+        scene = self.held()
+        scene.relay.data_received(b"\xe0\x00")
+        scene.relay.connection_lost(None)
+        assert scene.relays == {scene.relay}
+        assert scene.counters.value(CONNECTIONS) == 1
+        self.turns(scene, 1.5)
+        assert scene.broker.take() == publish() + b"\xe0\x00"
+        assert scene.broker.closing
+        assert (scene.relays, scene.counters.value(CONNECTIONS), len(scene.ended)) == (set(), 0, 1)
+        scene.upstream.connection_lost(None)
+        assert scene.loop.waiting() == []
+
+    def test_what_it_did_not_take_holds_nobody_up(self) -> None:
+        scene = self.held()
+        scene.relay.data_received(b"\xe0\x00")
+        scene.relay.pause_writing()
+        assert not scene.broker.reading
+        scene.relay.connection_lost(None)
+        assert scene.broker.reading
+
+    def test_one_that_goes_without_a_word_is_gone_at_once(self) -> None:
+        scene = self.held()
+        scene.relay.connection_lost(None)
+        assert scene.relays == set()
+        assert scene.broker.closing
+        self.turns(scene, 1.5)
+        assert scene.broker.take() == b""

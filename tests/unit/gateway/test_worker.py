@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -44,6 +45,10 @@ ORDERS = Orders(
     broker="unix:/nonexistent",
     connect_timeout=GUARD,
     max_packet=1 << 20,
+    hold_messages=1000,
+    hold_bytes=1 << 20,
+    hold_pool=1 << 26,
+    wake_fds=[],
     drain_timeout=0.2,
     log_format="json",
     log_level="warning",
@@ -51,11 +56,20 @@ ORDERS = Orders(
 
 
 class FakeRelay:
-    """What the worker calls of a relay, kept."""
+    """What the worker calls of a relay, kept; it is its own connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, held: int = 0) -> None:
         self.failed = asyncio.Event()
         self.shut = 0
+        self.held = held
+        self.connection = self
+        self.turns = 0
+
+    def turn(self) -> None:
+        self.turns += 1
+
+    def holds(self) -> int:
+        return self.held
 
     def broker_failed(self) -> None:
         self.failed.set()
@@ -95,21 +109,24 @@ class Scene:
         self.port: int = self.listener.getsockname()[1]
         self.counters_fd = create_block(1)
         self.host = limits.host()
+        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.orders = replace(
             ORDERS,
             counters_fd=self.counters_fd,
             segment_fd=self.host.fd,
+            wake_fds=[self.wake_fd],
             listener_names=["tcp://127.0.0.1:0"],
             broker=f"unix:{self.path}",
         )
 
-    def worker(self, **other: float) -> Worker:
+    def worker(self, **other: object) -> Worker:
         return Worker(replace(self.orders, **other), self.log, asyncio.get_running_loop())  # type: ignore[arg-type]
 
     def close(self) -> None:
         self.listener.close()
         os.close(self.counters_fd)
         os.close(self.host.fd)
+        os.close(self.wake_fd)
 
 
 @pytest.fixture
@@ -311,12 +328,89 @@ class TestDrain:
         assert ends == groups
         assert {fake.shut for fake in fakes} == {1}
 
+    async def test_those_with_messages_held_come_last(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+        made = scene.worker(drain_timeout=1.0)
+        holding, others = [FakeRelay(held=1) for _ in range(10)], [FakeRelay() for _ in range(20)]
+        made.relays = set(cast(list[Relay], holding + others))
+        shut: list[tuple[int, int]] = []
+
+        async def step(_: float) -> None:
+            shut.append((sum(fake.shut for fake in others), sum(fake.shut for fake in holding)))
+            if shut[-1] == (20, 10):
+                made.relays.clear()
+
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncio, "sleep", step)
+            await made.drain()
+        assert shut == [(10, 0), (20, 0), (20, 10)]
+
     async def test_who_does_not_go_is_not_waited_for_longer_than_the_timeout(self, scene: Scene) -> None:
         made = scene.worker(drain_timeout=0.02)
         fake, relay = a_relay()
         made.relays = {relay}
         await asyncio.wait_for(made.drain(), GUARD)
         assert fake.shut == 1
+
+
+class TestTurns:
+    async def test_not_all_are_read_at_once(self, scene: Scene) -> None:
+        made = scene.worker()
+        fakes = [FakeRelay() for _ in range(worker.READ_AT_ONCE + 2)]
+        for _ in range(2):
+            for fake in fakes:
+                made.take_turn(cast(Relay, fake))
+        await asyncio.sleep(0)
+        assert [fake.turns for fake in fakes] == [1] * worker.READ_AT_ONCE + [0, 0]
+        made.take_turn(cast(Relay, fakes[0]))
+        await asyncio.sleep(0)
+        assert [fake.turns for fake in fakes] == [2] + [1] * (worker.READ_AT_ONCE + 1)
+
+    async def test_one_that_fails_costs_nobody_his_turn(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+        failed: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context["exception"]))
+        made = scene.worker()
+        bad, good = FakeRelay(), FakeRelay()
+        monkeypatch.setattr(bad, "turn", lambda: 1 / 0)
+        for fake in (bad, good):
+            made.take_turn(cast(Relay, fake))
+        for _ in range(2):
+            await asyncio.sleep(0)
+        assert good.turns == 1
+        assert [type(error) for error in failed] == [ZeroDivisionError]
+
+
+class TestWaiting:
+    """Messages that wait, and other workers that may have what they wait for."""
+
+    async def test_turns_are_given_when_the_time_has_come(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+        made = scene.worker()
+        assert made.waiting is not None
+        assert made.waiting.arm is not None
+        runs: list[float] = []
+        monkeypatch.setattr(made.waiting, "run", runs.append)
+        made.waiting.arm(time.monotonic() - 1.0)
+        await eventually(lambda: runs, "a run")
+
+    async def test_one_who_is_woken_looks(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+        made = scene.worker()
+        assert made.waiting is not None
+        looks: list[float] = []
+        monkeypatch.setattr(made.waiting, "look", looks.append)
+        os.eventfd_write(scene.wake_fd, 3)
+        await eventually(lambda: looks, "a look")
+        with pytest.raises(BlockingIOError):
+            os.eventfd_read(scene.wake_fd)
+
+    async def test_others_are_woken_and_never_oneself(self, scene: Scene) -> None:
+        others = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(2)]
+        made = scene.worker(wake_fds=[scene.wake_fd, *others])
+        made.wake(0b101)
+        assert os.eventfd_read(others[1]) == 1
+        for fd in (scene.wake_fd, others[0]):
+            with pytest.raises(BlockingIOError):
+                os.eventfd_read(fd)
+        for fd in others:
+            os.close(fd)
 
 
 async def test_the_lag_is_counted_in_cumulative_buckets(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,6 +443,7 @@ class TestProcess:
                     orders.segment_fd,
                     orders.lock_fd,
                     *orders.listen_fds,
+                    *orders.wake_fds,
                 ),
                 stdin=subprocess.DEVNULL,
             )

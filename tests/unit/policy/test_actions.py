@@ -1,6 +1,6 @@
 import pytest
 
-from tidegate.policy.actions import reached
+from tidegate.policy.actions import after_delay, reached
 from tidegate.policy.model import Action, BanTimes, Cases
 from unit.policy.reading import limit_errors, limit_of
 
@@ -40,8 +40,10 @@ def test_on_excess(keys: str, cases: Cases) -> None:
 @pytest.mark.parametrize(
     ("keys", "cases"),
     [
-        ("", Cases(A.REJECT, v3=A.DISCONNECT)),
-        ('then = "reject"', Cases(A.REJECT, v3=A.DISCONNECT)),
+        # Nobody is told of QoS 0: that is no reason to end a connection.
+        ("", Cases(A.REJECT, {0: A.REJECT}, v3=A.DISCONNECT)),
+        ('then = "reject"', Cases(A.REJECT, {0: A.REJECT}, v3=A.DISCONNECT)),
+        ('then = { v5 = "drop" }', Cases(A.REJECT, {0: A.DROP}, v3=A.DISCONNECT, v5=A.DROP)),
         ('then = "drop"', Cases(A.DROP)),
         ('then = { v3 = "drop" }', Cases(A.REJECT, v3=A.DROP)),
         ('then = { qos0 = "drop" }', Cases(A.REJECT, {0: A.DROP}, v3=A.DISCONNECT)),
@@ -175,3 +177,10 @@ def test_what_can_be_reached() -> None:
     cases = Cases(A.REJECT, {0: A.DROP}, v3=A.DELAY)
     assert reached(cases) == {A.DROP, A.DELAY, A.REJECT}
     assert reached(cases, (0,)) == {A.DROP}
+
+
+def test_what_can_follow_a_delay() -> None:
+    on_excess, then = Cases(A.DELAY, {0: A.DROP}), Cases(A.REJECT, {0: A.DROP}, v3=A.DISCONNECT)
+    assert after_delay(on_excess, then) == {A.REJECT, A.DISCONNECT}
+    assert after_delay(on_excess, then, (0,)) == set()
+    assert after_delay(Cases(A.REJECT, v3=A.DELAY), then, (1, 2)) == {A.DISCONNECT}

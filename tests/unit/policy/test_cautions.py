@@ -41,6 +41,16 @@ def test_classes_with_the_same_conditions() -> None:
     ]
 
 
+UNCOUNTED = "only QoS 1 and 2 are acknowledged: a window never holds QoS 0; remove it, or write qos = [1, 2]"
+
+
+def waits(pause: str, longest: str) -> str:
+    return (
+        f"what is over it waits up to {pause} for its turn, but no longer than max_delay, {longest}: most of it gets "
+        "`then`; write a longer max_delay or a faster rate, or another action than delay"
+    )
+
+
 DEBT = 'after a packet of 1MiB, larger than the burst, everything waits for its debt; write "… burst 1MiB", or limit'
 
 
@@ -90,6 +100,26 @@ DEBT = 'after a packet of 1MiB, larger than the burst, everything waits for its 
             'rate = "1/s"\nexcept_topic = "#"',
             ['limit.except_topic = "#": excepts every topic; remove the limit, or name topics'],
         ),
+        ("concurrent = 5\nqos = 0", [f"limit.concurrent = 5: {UNCOUNTED}"]),
+        ('on = "deliver"\nconcurrent = { default = 5, a = 6 }\nqos = [0]', [f"limit.concurrent = {{…}}: {UNCOUNTED}"]),
+        ("concurrent = 5\nqos = [0, 1]", []),
+        ('on = "connect"\nconcurrent = 5', []),
+        ('rate = "10/min"', [f'limit.rate = "10/min": {waits("6s", "5s")}']),
+        ('rate = "3/10s"\nmax_delay = "3s"', [f'limit.rate = "3/10s": {waits("3334ms", "3s")}']),
+        ('rate = ["5/s", "6/h"]\nmax_delay = "1h"', []),
+        (
+            'rate = { default = ["5/s", "6/h"], a = "1/s", b = "none" }',
+            [f'limit.rate.default = ["5/s", "6/h"]: {waits("10min", "5s")}'],
+        ),
+        ('rate = "1/5s"', []),
+        ('rate = "10/3s"\nmax_delay = "300ms"', []),
+        ('rate = "10/min"\non_excess = "reject"', [f'limit.rate = "10/min": {waits("6s", "5s")}']),
+        ('rate = "10/min"\non_excess = { v3 = "drop", default = "reject" }', []),
+        ('rate = "10/min"\non_excess = "reject"\nqos = 0', []),
+        # A message for a subscriber waits on, a will passes in the end.
+        ('on = "deliver"\nqos = 1\nrate = "10/min"', []),
+        ('on = "deliver"\nqos = 0\nrate = "10/min"', [f'limit.rate = "10/min": {waits("6s", "5s")}']),
+        ('on = "will"\nrate = "2/min"', []),
     ],
 )  # fmt: skip
 def test_limits(keys: str, told: list[str]) -> None:

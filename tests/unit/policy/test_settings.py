@@ -29,6 +29,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         assert it.gateway.state_dir == Path("/var/lib/tidegate")
         assert (it.gateway.connect_timeout, it.gateway.drain_timeout) == (5.0, 5.0)
         assert (it.gateway.max_packet, it.gateway.buckets) == (1 << 20, 1 << 18)
+        assert (it.gateway.hold_messages, it.gateway.hold_bytes, it.gateway.hold_pool) == (1000, 1 << 20, 1 << 26)
         assert it.policy == Policy()
         assert (it.admin.listen, it.admin.token) == (Address("tcp", "127.0.0.1", 9883), None)
         assert (it.log.format, it.log.level) == ("text", "info")
@@ -70,7 +71,7 @@ TABLE = [
     ("[gateway]\nlisen = 1", ["t.toml:2: gateway.lisen = 1: unknown key; did you mean `listen`?"]),
     (
         "[gateway]\nx = {a = 1}",
-        ["t.toml:2: [gateway.x]: unknown table; known are listen, workers, broker, state_dir, connect_timeout, max_packet, buckets, drain_timeout"],
+        ["t.toml:2: [gateway.x]: unknown table; known are listen, workers, broker, state_dir, connect_timeout, max_packet, buckets, hold_messages, hold_bytes, hold_pool, drain_timeout"],
     ),
     ("[gateway]\nlevel = 1", ["t.toml:2: gateway.level = 1: unknown key; it belongs below [log]"]),
     ("listen = 1", ["t.toml:1: listen = 1: unknown key; it belongs below [gateway] or [admin]"]),
@@ -80,6 +81,23 @@ TABLE = [
     ('rate = "1/s"', ['t.toml:1: rate = "1/s": unknown key; it belongs below [[limit]]']),
     ("[gateway]\npriority = 1", ["t.toml:2: gateway.priority = 1: unknown key; it belongs below [class.NAME]"]),
     ("[gateway]\nbuckets = 4095", ["t.toml:2: gateway.buckets = 4095: not a number of buckets; write 4096 to 67108864"]),
+    (
+        '[gateway]\nhold_messages = 0\nhold_bytes = "1KiB"\nhold_pool = "17GiB"',
+        [
+            "t.toml:2: gateway.hold_messages = 0: not a number of messages; write 1 to 10000",
+            't.toml:3: gateway.hold_bytes = "1KiB": out of range; write "64KiB" to "256MiB"',
+            't.toml:4: gateway.hold_pool = "17GiB": out of range; write "1MiB" to "16GiB"',
+        ],
+    ),
+    (
+        '[gateway]\nhold_bytes = "2MiB"\nhold_pool = "1MiB"',
+        ['t.toml:2: gateway.hold_bytes = "2MiB": more than gateway.hold_pool, the 1MiB that all connections of a worker share; write at most "1MiB", or a larger hold_pool'],
+    ),
+    (
+        '[gateway]\nhold_bytes = "128MiB"',
+        ['t.toml:2: gateway.hold_bytes = "128MiB": more than gateway.hold_pool, the 64MiB that all connections of a worker share; write at most "64MiB", or a larger hold_pool'],
+    ),
+    ('[gateway]\nhold_bytes = "2MiB"\nhold_pool = 5', ['t.toml:3: gateway.hold_pool = 5: out of range; write "1MiB" to "16GiB"']),
     ("[[alert]]", ["t.toml:1: [[alert]]: not enforced yet; remove it"]),
     ("alert = 5", ["t.toml:1: alert = 5: not enforced yet; remove it"]),
     ("[gateway]\n[[gateway.listener]]", ["t.toml:2: [[gateway.listener]]: not supported yet; remove it"]),
@@ -178,6 +196,7 @@ def test_wrong_configurations(text: str, lines: list[str]) -> None:
         '[gateway]\nlisten = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:0"]\n[admin]\nlisten = "127.0.0.1:0"',
         '[gateway]\nlisten = ["tcp://127.0.0.1:1883", "tcp://[::1]:1883"]',
         '[gateway]\nlisten = "unix:/run/x"\nbroker = "unix:/run/y"',
+        '[gateway]\nhold_bytes = "1MiB"\nhold_pool = "1MiB"',
     ],
 )
 def test_what_only_looks_wrong(text: str) -> None:

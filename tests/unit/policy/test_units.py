@@ -1,7 +1,9 @@
+from fractions import Fraction
+
 import pytest
 
 from tidegate.policy.problems import BadValue
-from tidegate.policy.units import Duration, Size, size_text
+from tidegate.policy.units import Duration, Size, duration_text, size_text
 
 DURATION = Duration("100ms", "1h")
 SIZE = Size("1KiB", "256MiB")
@@ -82,3 +84,19 @@ def test_a_bound_of_ours_without_a_known_unit_is_found_at_once() -> None:
 def test_sizes_as_they_may_be_written(size: int, text: str) -> None:
     assert size_text(size) == text
     assert Size("1B", "64GiB")(text) == size
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (5.0, "5s"),
+        (0.1, "100ms"),
+        (90.0, "90s"),
+        (600, "10min"),
+        (86400, "24h"),
+        (Fraction(10, 3), "3334ms"),
+        (Fraction(1, 3000), "1ms"),
+    ],
+)
+def test_times_as_they_may_be_written(seconds: Fraction | float, text: str) -> None:
+    assert duration_text(seconds) == text

@@ -10,6 +10,7 @@ from tidegate.policy.values import (
     read_admin_address,
     read_broker,
     read_buckets,
+    read_hold_messages,
     read_state_dir,
     read_token_file,
     read_workers,
@@ -144,3 +145,11 @@ def test_buckets_are_a_power_of_two(value: int, buckets: int) -> None:
 def test_not_a_number_of_buckets(value: object) -> None:
     with pytest.raises(BadValue, match="not a number of buckets; write 4096 to 67108864"):
         read_buckets(value)
+
+
+def test_messages_of_a_hold() -> None:
+    assert read_hold_messages(1) == 1
+    assert read_hold_messages(10_000) == 10_000
+    for wrong in (0, 10_001, "100", True, 100.0, None):
+        with pytest.raises(BadValue, match="not a number of messages; write 1 to 10000"):
+            read_hold_messages(wrong)

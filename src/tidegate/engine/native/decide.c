@@ -232,20 +232,40 @@ static const uint8_t crowd_most[TG_EVENTS][2] = {
     [TG_AUTH_FAILURE] = {TG_OBSERVE, TG_OBSERVE},
 };
 
-/* A redelivery over its budget passes, as the receiver may hold the message already and must not be left with it: so many at
- * once for each key, one more each second. A client redelivers what it had in flight when its last connection ended,
- * by default at most 20 with Mosquitto; one that goes on is evading the limit, over however many connections. */
-#define FOR_REDELIVERY 0x616761696eu
-#define REDELIVERIES 20u
-
-static bool may_pass_again(const struct tg_charge *c, const struct tg_limit *limit, uint64_t hash)
+/* A redelivery of QoS 2 may be with the receiver already: dropped or rejected it would be left there as an orphan, without its
+ * PUBREL. It waits instead, and when it has waited for too long its sender must come again. */
+static uint32_t for_redelivery(uint32_t action, bool by_size)
 {
-    const uint64_t second = (uint64_t)1000000000 * TG_TICKS;
-    struct tg_key key = tg_key_make(limit->slot, tg_mix(tg_mix(hash, limit->identity), FOR_REDELIVERY));
-    struct tg_word *where;
-    uint64_t wait;
-    return tg_charge_new(c->table, key, (struct tg_cost){second, REDELIVERIES * second, second}, c->now, true, &wait, &where)
-           == TG_CHARGED;
+    if (action != TG_DROP && action != TG_REJECT) return action;
+    return by_size ? TG_DISCONNECT : TG_DELAY;
+}
+
+static uint64_t scaled(uint64_t number, uint32_t scale)
+{
+    if (scale == TG_UNSCALED) return number;
+    uint64_t less = number > UINT32_MAX ? number : number * scale >> 16;
+    return less != 0 ? less : 1;
+}
+
+static void give_back(struct tg_engine *engine, uint32_t from)
+{
+    while (engine->taken_count > from) tg_window_free(engine, engine->taken[--engine->taken_count].place);
+}
+
+/* What a message that has just arrived must wait for because others do so already; 0 for nothing. Only who would wait there
+ * himself is held up by those who wait. (One whose turn has come is not: two queues that it is in could each send it to the
+ * other for ever.) */
+static uint64_t queue_before(const struct tg_engine *engine, const struct tg_subject *subject, const struct tg_message *message,
+                             const struct tg_entry *entry, const struct tg_limit *limit, uint64_t hash, bool has_window)
+{
+    uint32_t action = limit->actions[subject->version == 5][message->qos];
+    if (message->again) action = for_redelivery(action, false);
+    if (action != TG_DELAY) return 0;
+    uint64_t key = tg_mix(hash, limit->identity);
+    if (tg_turn_waits(engine, key)) return key;
+    if (!has_window) return 0;
+    key = tg_window_tag(entry->slot, key);
+    return tg_turn_waits(engine, key) ? key : 0;
 }
 
 void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_profile *profile,
@@ -255,6 +275,8 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
     const struct tg_entry *entries = entries_of(policy, profile);
     uint32_t matched = match(engine, subject, profile, message);
     *verdict = (struct tg_verdict){.action = TG_PASS, .limit = TG_NONE, .matched = matched};
+    engine->taken_count = 0;
+    engine->taken_shared = false;
     if (subject->exempt) {
         for (uint32_t m = 0; m < matched; m++) tally(engine, entries[engine->matches[m].entry].slot, TG_TALLY_PASSED);
         return;
@@ -276,22 +298,26 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
     };
     plan = engine->plans;
     uint32_t charged = 0, decider_slot = 0;
-    uint64_t decider_key = 0;
     bool refused = false;
     for (uint32_t m = 0; m < matched; m++) {
         struct tg_match *found = &engine->matches[m];
         const struct tg_entry *entry = &entries[found->entry];
         const struct tg_limit *limit = &policy->limits[entry->limit];
-        uint32_t count = entry->rate.count + entry->bandwidth.count, mine = charged;
-        uint64_t wait = 0;
+        uint32_t count = entry->rate.count + entry->bandwidth.count, mine = charged, my_slots = engine->taken_count;
+        uint64_t wait = 0, queue = 0;
         bool by_size = message->payload > entry->size, over = by_size, crowd = false, crowded = false;
+        bool has_window = entry->concurrent != UINT64_MAX && message->qos > 0, by_window = false;
+        if (engine->queues != 0 && message->turn == 0 && !over) {
+            queue = queue_before(engine, subject, message, entry, limit, engine->hashes[m], has_window);
+            over = queue != 0;
+        }
         c.slot = &engine->segment.slot[entry->slot];
         c.slot_number = entry->slot;
         for (uint32_t b = 0; b < count; b++, plan++) {
             uint64_t longer;
             bool by_crowd = false;
             c.plan = plan;
-            c.commit = !refused && !over;
+            c.commit = !refused && !over && !message->ask;
             bool passes = tg_charge_budget(&c, &longer, &engine->done[charged], &by_crowd);
             crowded |= by_crowd;
             if (!passes) {
@@ -300,6 +326,25 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
                 if (longer > wait) wait = longer;
             } else if (c.commit) {
                 charged++;
+            }
+        }
+        if (has_window) {
+            uint32_t scale = __atomic_load_n(&engine->segment.scales[entry->slot].of[subject->priority], __ATOMIC_RELAXED);
+            struct tg_window window = {entry->slot, tg_mix(engine->hashes[m], limit->identity), subject->source, subject->vicinity, scaled(entry->concurrent, scale)};
+            struct tg_taken *taken = &engine->taken[engine->taken_count];
+            bool by_crowd = false, commit = !refused && !over && !message->ask;
+            /* Who never sends PUBREL keeps half of a window from the others, not all of it. */
+            bool owes = message->qos == 2 && !limit->own && message->owed >= (window.number > 1 ? window.number / 2 : 1);
+            bool passes = !owes && tg_window_take(engine, &window, commit, taken, &by_crowd);
+            crowded |= by_crowd;
+            if (!passes) {
+                by_window = !over;
+                crowd |= by_crowd && by_window;
+                if (queue == 0 && by_window) queue = owes ? TG_ITSELF : taken->tag;
+                over = true;
+            } else if (commit && engine->own_shares != NULL) {
+                engine->taken_count++;
+                engine->taken_shared |= !limit->own || by_crowd;
             }
         }
         if (crowded) tally(engine, entry->slot, TG_TALLY_CROWDED);
@@ -312,34 +357,58 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
         if (crowd && action > most) action = most;
         tg_take_back(engine->done, mine, charged);
         charged = mine;
+        give_back(engine, my_slots);
         found->entry = TG_NONE; /* it did not pass this one */
-        if (message->again && action > TG_OBSERVE) action = may_pass_again(&c, limit, engine->hashes[m]) ? TG_OBSERVE : TG_DISCONNECT;
+        if (by_size && action == TG_DELAY) action = limit->then[subject->version == 5][message->qos]; /* no wait will help */
+        if (message->again) action = for_redelivery(action, by_size);
         if (action == TG_OBSERVE) {
+            if (message->held) continue;
             tally(engine, limit->slot, TG_OBSERVE);
             if (who != NULL && engine->tallies != NULL)
                 tg_note(engine, who, subject->source, message, limit->slot, whose, TG_OBSERVE, crowd, now_ns);
         } else if (action != TG_PASS) {
             tg_take_back(engine->done, 0, charged);
             charged = 0;
+            give_back(engine, 0);
             refused = true;
             uint64_t wait_ns = wait / TG_TICKS + 1;
-            if (wait_ns > verdict->wait) verdict->wait = wait_ns;
+            bool longest = wait_ns > verdict->wait;
+            if (longest) verdict->wait = wait_ns;
             if (by_size) verdict->by_size = true;
-            if (action > verdict->action) {
+            /* Of several that delay, it waits for the one that takes longest. */
+            if (action > verdict->action || (action == TG_DELAY && verdict->action == TG_DELAY && longest)) {
                 verdict->action = action;
                 verdict->limit = entry->limit;
                 verdict->crowd = crowd;
+                verdict->by_window = by_window;
+                verdict->whose = whose;
+                verdict->queue = queue != 0 ? queue : whose;
+                verdict->then = limit->then[subject->version == 5][message->qos];
+                if (crowd && verdict->then > most) verdict->then = (uint8_t)most;
+                if (message->again) verdict->then = TG_DISCONNECT;
+                verdict->max_delay = limit->max_delay;
                 decider_slot = limit->slot;
-                decider_key = whose;
             }
         }
     }
     if (refused) {
+        if (verdict->action == TG_DELAY && message->held) return;
         tally(engine, decider_slot, verdict->action);
         if (who != NULL && engine->tallies != NULL)
-            tg_note(engine, who, subject->source, message, decider_slot, decider_key, (uint8_t)verdict->action, verdict->crowd, now_ns);
+            tg_note(engine, who, subject->source, message, decider_slot, verdict->whose, (uint8_t)verdict->action, verdict->crowd, now_ns);
         return;
     }
+    if (message->ask) return;
     for (uint32_t m = 0; m < matched; m++)
         if (engine->matches[m].entry != TG_NONE) tally(engine, entries[engine->matches[m].entry].slot, TG_TALLY_PASSED);
+}
+
+void tg_late(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_who *who,
+             const struct tg_message *message, const struct tg_verdict *verdict, uint32_t action, uint64_t now_ns)
+{
+    if (verdict->limit == TG_NONE || action >= TG_ACTIONS) return;
+    uint32_t slot = engine->policy.limits[verdict->limit].slot;
+    tally(engine, slot, action);
+    if (engine->tallies != NULL)
+        tg_note(engine, who, subject->source, message, slot, tg_mix(verdict->whose, action), (uint8_t)action, verdict->crowd, now_ns);
 }

@@ -17,6 +17,13 @@ bool tg_engine_init(struct tg_engine *engine, const struct tg_segment *segment, 
     engine->table = (struct tg_table){segment->table, segment->words - 1, (uint64_t)1 << 61, nonce};
     engine->episodes = calloc(TG_EPISODES, sizeof *engine->episodes);
     engine->seen = calloc(TG_SEEN, sizeof *engine->seen);
+    if (engine->tallies != NULL) {
+        engine->turns = segment->turns + (size_t)row * TG_TURNS;
+        engine->own_shares = calloc(segment->windows, sizeof *engine->own_shares);
+        engine->window_source = calloc(segment->windows, sizeof *engine->window_source);
+        engine->made = calloc(TG_MADE, sizeof *engine->made);
+        if (engine->own_shares == NULL || engine->window_source == NULL || engine->made == NULL) return false;
+    }
     return engine->episodes != NULL && engine->seen != NULL;
 }
 
@@ -25,13 +32,15 @@ static bool take_scratch(struct tg_engine *engine, const struct tg_policy *polic
 {
     size_t limits = policy->head->limits, budgets = policy->most_budgets;
     uint8_t *at = calloc(1, budgets * (sizeof *engine->plans + sizeof *engine->done)
-                                + limits * (sizeof *engine->hashes + sizeof *engine->matches + 2 * sizeof(uint32_t)) + 8);
+                                + limits * (sizeof *engine->taken + sizeof *engine->hashes + sizeof *engine->matches
+                                            + 2 * sizeof(uint32_t)) + 8);
     if (at == NULL) return false;
     free(engine->scratch);
     engine->scratch = at;
     engine->plans = (void *)at; /* the arrays of 8-aligned elements first */
     engine->done = (void *)(engine->plans + budgets);
-    engine->hashes = (void *)(engine->done + budgets);
+    engine->taken = (void *)(engine->done + budgets);
+    engine->hashes = (void *)(engine->taken + limits);
     engine->matches = (void *)(engine->hashes + limits);
     engine->stamps = (void *)(engine->matches + limits);
     engine->excepted = engine->stamps + limits;
@@ -65,6 +74,9 @@ void tg_engine_free(struct tg_engine *engine)
     free(engine->scratch);
     free(engine->episodes);
     free(engine->seen);
+    free(engine->own_shares);
+    free(engine->window_source);
+    free(engine->made);
     tg_policy_free(&engine->policy);
     memset(engine, 0, sizeof *engine);
 }

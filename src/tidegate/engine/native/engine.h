@@ -5,6 +5,8 @@
  *   gcra.h     what a message costs and how long it must wait: the arithmetic of a rate
  *   table.c    budgets in shared memory, changed by one compare-and-swap
  *   budget.c   one charge: the key's bucket, or the crowd's when there are too many keys
+ *   window.c   messages in flight: a slot taken when one is forwarded, given back when it is acknowledged
+ *   turn.c     who waits for a budget or a window, in which process: so that none is served before the others
  *   segment.c  the shared memory: its parts, and what is believed of them
  *   policy.c   the compiled policy: copied, checked, its topics made a tree
  *   subject.c  what a client is: classes, captures, and the limits that can meet it
@@ -22,10 +24,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TG_LAYOUT 1u            /* of segment and compiled policy: one number, they change together */
+#define TG_LAYOUT 2u            /* of segment and compiled policy: one number, they change together */
 #define TG_EVENTS 7u            /* policy.model.Event */
 #define TG_ACTIONS 7u           /* policy.model.Action */
 #define TG_PRIORITIES 4u        /* policy.model.Priority */
+#define TG_ITSELF 1u            /* no key of a budget or window, which are hashes */
 #define TG_NONE UINT32_MAX      /* no class, no limit, no node */
 #define TG_MAX_LIMITS 10000u
 #define TG_MAX_CLASSES 256u
@@ -69,7 +72,7 @@ struct tg_limit {
     uint8_t event, qos, retain, topics; /* qos: a bit for each; topics: only where the tree says so */
     uint8_t actions[2][4];      /* of version 3.x and 5, by QoS */
     uint8_t then[2][4];
-    uint32_t pad;
+    uint32_t own;               /* 1: counted per client, so that nobody shares a budget or window with another */
     uint64_t max_delay;         /* ns */
 };
 
@@ -124,6 +127,14 @@ enum { TG_BEGAN = 1, TG_STILL, TG_ENDED };
 
 struct tg_row_head { uint64_t written, lost, pad[6]; };
 
+#define TG_TURNS 4096u          /* of one row, a power of two */
+
+struct tg_turn {                /* what one process says of one budget or window that its clients wait for */
+    uint64_t key;
+    uint32_t waiting;           /* addresses; 0: nobody, whatever the key */
+    uint32_t served;            /* rounds of all that wait, in 1/65536; compared by signed difference */
+};
+
 #define TG_SEGMENT_MAGIC "TIDEGATE"
 struct tg_segment_head {        /* the first page */
     char magic[8];
@@ -146,6 +157,10 @@ struct tg_segment {             /* private to a process: where the parts are, co
     uint64_t *tallies;          /* rows * TG_TALLIES * slots: what is counted of all limits at once lies together */
     struct tg_row_head *row_heads;
     struct tg_event *events;    /* rows * records */
+    struct tg_turn *turns;      /* rows * TG_TURNS */
+    uint64_t *window_tags;      /* windows: which key has this place; 0: none */
+    uint32_t *window_shares;    /* windows * rows: how many of a window's messages in flight are of which row */
+    uint64_t windows;           /* a power of two; 0 without rows */
     struct tg_word *table;
     uint8_t *policies;
 };
@@ -210,6 +225,10 @@ struct tg_quota tg_quota_of(const struct tg_budget *budget, uint64_t words, uint
 void tg_census(const struct tg_segment *segment, uint64_t now_ns, const uint64_t *burst_by_slot, uint32_t slots,
                uint64_t *live, uint64_t *over);
 
+/* ---- Messages in flight, and turns. ---- */
+
+struct tg_taken { uint64_t tag; uint32_t place; }; /* one slot of a window */
+
 /* ---- Policy, subjects, decisions. ---- */
 
 struct tg_policy {              /* one generation, private to a process */
@@ -250,6 +269,7 @@ struct tg_who {                 /* what is known of a client once the broker has
 
 struct tg_subject {             /* tg_subject_bytes(policy) in all */
     uint64_t source, vicinity;  /* of its address: by itself, and with its neighbours */
+    uint64_t first_class;       /* identity of the class that gives the priority; 0: none */
     uint64_t profile;           /* hash of the profile */
     uint8_t priority, exempt, family, version;
     uint32_t pad;
@@ -286,7 +306,11 @@ struct tg_message {
     size_t topic_size;
     uint64_t packet, payload;   /* bytes */
     uint8_t event, qos, retain;
-    bool again;                 /* may be with the receiver already: over a limit it passes, or ends the connection */
+    bool again;                 /* may be with the receiver already: it is never dropped or rejected, only delayed */
+    bool held;                  /* was delayed before: that is counted already */
+    bool ask;                   /* charge nothing */
+    uint64_t turn;              /* what it has waited for, and its turn has come; 0: it has just arrived */
+    uint32_t owed;              /* QoS 2 exchanges in shared windows for which its sender has yet to send PUBREL */
 };
 
 struct tg_verdict {
@@ -295,7 +319,12 @@ struct tg_verdict {
     uint32_t matched;
     bool crowd;                 /* it decided by a crowd's budget */
     bool by_size;               /* no wait will help */
-    uint64_t wait;              /* ns until all that refused would pass */
+    bool by_window;             /* the limit waits for acknowledgements: nobody knows how long */
+    uint8_t then;               /* of a delay: what happens after max_delay */
+    uint64_t wait;              /* ns until all budgets that refused would pass */
+    uint64_t queue;             /* of a delay: what it waits for; TG_ITSELF: for what its sender has yet to do */
+    uint64_t max_delay;         /* ns */
+    uint64_t whose;             /* the key that was over the limit */
 };
 
 struct tg_episode {             /* a key that is over a limit; `event` is what will be told next of it */
@@ -303,6 +332,7 @@ struct tg_episode {             /* a key that is over a limit; `event` is what w
     uint64_t last, told;
 };
 #define TG_EPISODES 8192u
+#define TG_MADE 4096u            /* sources told apart among those that windows are made for, a power of two */
 #define TG_CACHED_LEVELS 8u
 
 struct tg_match { uint32_t limit, entry; };
@@ -329,11 +359,14 @@ struct tg_engine {
     struct tg_policy policy;
     uint32_t row;
     uint32_t epoch;
-    uint8_t *scratch;           /* what the next six are parts of */
+    uint8_t *scratch;           /* what the next seven are parts of */
     uint32_t *stamps;           /* by limit: the epoch in which the tree named it */
     uint32_t *excepted;
     struct tg_match *matches;
     struct tg_charge_done *done; /* charges of the present message, at most matches * TG_MAX_BUDGETS */
+    struct tg_taken *taken;     /* slots of windows that it has taken */
+    uint32_t taken_count;
+    bool taken_shared;          /* of windows that others may share */
     uint64_t *hashes;           /* by match: of the key */
     struct tg_plan *plans;      /* of all matches, one after the other */
     struct tg_episode *episodes;
@@ -344,6 +377,13 @@ struct tg_engine {
     /* Hashes of the present topic by its first levels, [0] of all of it: several limits count by the same. */
     uint64_t topic_hash[TG_CACHED_LEVELS];
     uint32_t topic_known;       /* a bit for each that has been computed */
+    struct tg_turn *turns;      /* of this process's row; NULL for one that only asks */
+    uint32_t queues;            /* of them in use */
+    uint32_t *own_shares;       /* by window: this row's, as nobody else can have changed it */
+    uint16_t *window_source;    /* by window that this process has made: whose, as an index of made; 0: none */
+    uint32_t *made;             /* by a hash of the source: windows in use that were made for it */
+    uint64_t to_wake;           /* a bit for each row (modulo 64) that waits for what has been given back */
+    uint64_t swept;             /* windows: where the next sweep begins */
 };
 
 bool tg_engine_init(struct tg_engine *engine, const struct tg_segment *segment, uint32_t row, uint32_t nonce);
@@ -354,6 +394,38 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
 /* Limits that match, without deciding: their indices to `out` (room for all limits), the number returned. */
 uint32_t tg_matching(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_profile *profile,
                      const struct tg_message *message, uint32_t *out);
+
+/* What became of a message whose delay ended without it: counts and tells `action` for the limit of `verdict`. */
+void tg_late(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_who *who,
+             const struct tg_message *message, const struct tg_verdict *verdict, uint32_t action, uint64_t now_ns);
+
+/* Windows. Takes a slot of the key's (else of its crowd's, which sets `crowd`) if fewer than `number` are taken. `tag` says
+ * what to wait for when none is. Without `commit` it only asks. */
+struct tg_window {
+    uint32_t slot;
+    uint64_t hash, source, vicinity, number;
+};
+bool tg_window_take(struct tg_engine *engine, const struct tg_window *window, bool commit, struct tg_taken *taken, bool *crowd);
+uint64_t tg_window_tag(uint32_t slot, uint64_t hash);
+/* Gives a slot back and notes who waits for it; the tag of its window. */
+uint64_t tg_window_free(struct tg_engine *engine, uint32_t place);
+/* Messages in flight in a window now: what it looks like to an outsider. */
+uint64_t tg_window_count(const struct tg_segment *segment, uint64_t place);
+/* Heals what damage has done to this row's shares; to be called some times a second. */
+void tg_window_sweep(struct tg_engine *engine);
+
+/* Turns. Says that so many addresses wait here for `key`: false when there is no place to say it. */
+bool tg_turn_wait(struct tg_engine *engine, uint64_t key, uint32_t waiting);
+bool tg_turn_waits(const struct tg_engine *engine, uint64_t key);
+/* How many rounds, in 1/65536, this process is ahead of the one that has been served least; 0 when no other waits. */
+int64_t tg_turn_lead(const struct tg_engine *engine, uint64_t key);
+void tg_turn_served(struct tg_engine *engine, uint64_t key);
+/* Goes on as if the others had been served as much: they were waited for and did not come. */
+void tg_turn_level(struct tg_engine *engine, uint64_t key);
+/* The other rows that wait for `key`: a bit for each, modulo 64. */
+uint64_t tg_turn_others(const struct tg_engine *engine, uint64_t key);
+/* Forgets what a process that has died had in flight and whom it had waiting. */
+void tg_segment_recover(struct tg_segment *segment, uint32_t row);
 
 void tg_note(struct tg_engine *engine, const struct tg_who *who, uint64_t source, const struct tg_message *message,
              uint32_t slot, uint64_t key, uint8_t action, bool crowd, uint64_t now_ns);

@@ -1,5 +1,5 @@
-/* The shared memory: head, then per limit its slot, per row (process) counters and events, the buckets, and two halves
- * for compiled policies. What the head says is checked once and copied; after that nothing here is believed: every word
+/* The shared memory: head, then per limit its slot, per row (process) counters, events and turns, the windows, the buckets,
+ * and two halves for compiled policies. What the head says is checked once and copied; after that nothing here is believed: every word
  * is harmless at any value, and indices are masked or compared with the private copy. */
 #include <stdint.h>
 #include <string.h>
@@ -15,7 +15,10 @@
 
 static size_t pages(size_t bytes) { return (bytes + PAGE - 1) & ~(size_t)(PAGE - 1); }
 
-struct parts { size_t scales, slot, tallies, row_heads, events, table, policies, end; };
+struct parts { size_t scales, slot, tallies, row_heads, events, turns, window_tags, window_shares, table, policies, end; };
+
+/* A window is in use while messages are in flight, a budget for as long as its debt lasts: there are fewer. */
+static uint64_t windows_of(uint32_t rows, uint64_t words) { return rows == 0 ? 0 : words < 64 ? 16 : words / 4; }
 
 static struct parts layout(uint32_t rows, uint32_t slots, uint32_t records, uint64_t words, uint64_t policy_room)
 {
@@ -25,7 +28,10 @@ static struct parts layout(uint32_t rows, uint32_t slots, uint32_t records, uint
     at.tallies = pages(at.slot + (size_t)slots * sizeof(struct tg_slot));
     at.row_heads = at.tallies + pages((size_t)rows * slots * TG_TALLIES * 8);
     at.events = at.row_heads + pages((size_t)rows * sizeof(struct tg_row_head));
-    at.table = at.events + pages((size_t)rows * records * sizeof(struct tg_event));
+    at.turns = at.events + pages((size_t)rows * records * sizeof(struct tg_event));
+    at.window_tags = at.turns + (size_t)rows * TG_TURNS * sizeof(struct tg_turn);
+    at.window_shares = at.window_tags + pages((size_t)windows_of(rows, words) * 8);
+    at.table = at.window_shares + pages((size_t)windows_of(rows, words) * rows * 4);
     at.policies = at.table + pages((size_t)words * sizeof(struct tg_word));
     at.end = at.policies + 2 * pages(policy_room + 8);
     return at;
@@ -90,6 +96,10 @@ bool tg_segment_attach(struct tg_segment *segment, void *base, size_t bytes, uin
     segment->tallies = (void *)(start + at.tallies);
     segment->row_heads = (void *)(start + at.row_heads);
     segment->events = (void *)(start + at.events);
+    segment->turns = (void *)(start + at.turns);
+    segment->window_tags = (void *)(start + at.window_tags);
+    segment->window_shares = (void *)(start + at.window_shares);
+    segment->windows = windows_of(head.rows, head.words);
     segment->table = (void *)(start + at.table);
     segment->policies = start + at.policies;
     return true;
@@ -143,4 +153,12 @@ size_t tg_segment_policy(const struct tg_segment *segment, void *out)
     if (size > segment->policy_room) return 0;
     memcpy(out, from + 8, size); /* tg_policy_load compares its checksum */
     return size;
+}
+
+void tg_segment_recover(struct tg_segment *segment, uint32_t row)
+{
+    if (row >= segment->rows) return;
+    memset(segment->turns + (size_t)row * TG_TURNS, 0, TG_TURNS * sizeof(struct tg_turn));
+    for (uint64_t i = 0; i < segment->windows; i++)
+        __atomic_store_n(&segment->window_shares[i * segment->rows + row], 0, __ATOMIC_SEQ_CST);
 }

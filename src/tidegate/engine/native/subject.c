@@ -227,6 +227,7 @@ size_t tg_resolve(const struct tg_policy *policy, const uint64_t secret[2], cons
         classes[(*class_count)++] = i;
         if (class->exempt) subject->exempt = 1;
     }
+    subject->first_class = first_class;
     subject->family = who->family;
     subject->version = who->version;
     subject->source = hash_address(secret, who, who->family == 4 ? 32 : 56); /* what one customer gets */
