@@ -256,6 +256,7 @@ cdef class Engine:
     cdef size_t profile_bytes
     cdef tg_verdict verdict
     cdef tg_message message
+    cdef bytes delayed
 
     cdef int _decide(
         self, Subject subject, int event, bytes data, Py_ssize_t at, Py_ssize_t end, int qos, bint retain,

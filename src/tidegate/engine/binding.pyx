@@ -402,10 +402,11 @@ cdef class Engine:
         return -1 if self.verdict.limit == TG_NONE else self.c.policy.limits[self.verdict.limit].slot
 
     def late(self, Subject subject, unsigned int action, double now) -> None:
-        """Count and tell `action` for the message just decided, which is delayed no longer."""
-        tg_late(
-            &self.c, subject.subject, &subject.who, &self.message, &self.verdict, action, <uint64_t>(now * 1e9)
-        )
+        """Count and tell `action` for the message just decided, if that was delayed: it is not any longer."""
+        if self.verdict.action == 2 and self.delayed is not None:
+            tg_late(
+                &self.c, subject.subject, &subject.who, &self.message, &self.verdict, action, <uint64_t>(now * 1e9)
+            )
 
     def delays(self, Subject subject) -> bool:
         """Whether a limit may delay messages of this client."""
@@ -552,6 +553,8 @@ cdef class Engine:
             &self.c, subject.subject, <const tg_profile *><const char *>subject.profile, &subject.who, message, now_ns,
             &self.verdict,
         )
+        if self.verdict.action == 2:
+            self.delayed = data  # for `late`, to which the message's topic still points
         return self.verdict.action
 
     def judge(

@@ -297,6 +297,10 @@ def test_whether_others_may_be_in_the_same_windows() -> None:
     for topic, shared in ((b"a", False), (b"b", True), (b"a", False)):
         judge(engine, subject(), topic=topic)
         assert engine.shares is shared
+    _, (engine,) = engines_of(window(), rows=1, words=SMALL)
+    for name, shared in (("own", False), ("of the crowd", True), ("own", False)):
+        take(engine, subject(name))
+        assert engine.shares is shared
 
 
 # Numbers that change
