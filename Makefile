@@ -102,7 +102,10 @@ soak: .venv/.dev
 	@$(BIN)/python -m benchmarks.kill
 	@$(BIN)/python -m benchmarks.kill --limits drop
 	@$(BIN)/python -m benchmarks.kill --limits reject --protocol 5
+	@$(BIN)/python -m benchmarks.kill --limits delay
 	@$(BIN)/python -m benchmarks.rates
+	@$(BIN)/python -m benchmarks.shaping
+	@$(BIN)/python -m benchmarks.flood
 	@$(BIN)/python -m benchmarks.reload
 	@$(BIN)/python -m benchmarks.keys --seconds 20 --engine-clients 2000000
 	@$(BIN)/python -m benchmarks.memory

@@ -1,7 +1,7 @@
 """What `kill -9` loses and doubles: nothing that a client saw acknowledged, and no QoS 2 message twice.
 
     python -m benchmarks.kill [--workers-killed 10] [--gateways-killed 5] [--publishers 3]
-                              [--protocol 3.1.1|5] [--broker unix|tcp] [--limits none|drop|reject] [--seed N]
+                              [--protocol 3.1.1|5] [--broker unix|tcp] [--limits none|delay|drop|reject] [--seed N]
 
 paho clients with persistent sessions publish numbered QoS 1 and QoS 2 streams through `tidegate serve` with
 two workers; a subscriber with a persistent session listens at QoS 2 directly at the Mosquitto behind. Then,
@@ -10,9 +10,9 @@ SIGKILL, and afterwards the whole gateway does, supervisor and workers, and is s
 publishers wait for their last acknowledgements. Prints what was published, acknowledged, and arrived, as
 JSON.
 
-With --limits, further publishers are over a limit all the time, whose excess is dropped (acknowledged all the same) or
-rejected (MQTT 5 only). Of what they were told was taken only as much may be missing as the gateway counted as
-dropped; of what was rejected nothing of QoS 2 may have arrived.
+With --limits, further publishers are over a limit all the time, whose excess is delayed, dropped (acknowledged all the
+same) or rejected (MQTT 5 only). Of what they were told was taken nothing may be missing, or with `drop` only as much as
+the gateway counted; of what was rejected nothing of QoS 2 may have arrived.
 
 At the end each QoS 2 session publishes a whole window at once directly at the broker, which shows whether a message
 was left there half-way (see orphans.py); a session with one left on purpose shows that this is found.
@@ -51,7 +51,7 @@ WINDOW = 50
 """max_inflight_messages of the broker (targets.py)."""
 LIMITED_EACH = 2
 """Publishers of each QoS that are over their limit."""
-ON_EXCESS = {"drop": '"drop"', "reject": '{ v3 = "drop", default = "reject" }'}
+ON_EXCESS = {"delay": '"delay"', "drop": '"drop"', "reject": '{ v3 = "drop", default = "reject" }'}
 CONTROL = "control"
 LIMIT = """\
 [[limit]]
@@ -132,8 +132,10 @@ def verdict(publishers: list[Publisher], subscriber: Subscriber) -> dict[str, ob
     return counts
 
 
-def limited_verdict(publishers: list[LimitedPublisher], subscriber: Subscriber, counted: int) -> dict[str, object]:
-    """The same of those over the limit, of whose messages so many were counted as dropped or rejected."""
+def limited_verdict(
+    publishers: list[LimitedPublisher], subscriber: Subscriber, limits: str, counted: int
+) -> dict[str, object]:
+    """The same of those over the limit, of whose messages so many were counted as delayed, dropped or rejected."""
     arrived = subscriber.arrived
     counts: dict[str, object] = {"counted as over the limit": counted}
     for qos in (1, 2):
@@ -143,8 +145,8 @@ def limited_verdict(publishers: list[LimitedPublisher], subscriber: Subscriber, 
     missing = {(p.name, number) for p in publishers for number in p.acknowledged} - arrived.keys()
     twos = {p.name for p in publishers if p.qos == 2}
     counts["dropped of acknowledged"] = len(missing)
-    # With reject nothing is dropped; what is rejected was not acknowledged.
-    allowed = 0 if refused else counted
+    # Only of what is dropped the gateway says that it has arrived.
+    allowed = counted if limits == "drop" else 0
     counts["limited lost violations"] = sorted(missing) if len(missing) > allowed else []
     counts["limited doubled QoS 2 violations"] = sorted(
         key for key, count in arrived.items() if count > 1 and key[0] in twos
@@ -154,7 +156,9 @@ def limited_verdict(publishers: list[LimitedPublisher], subscriber: Subscriber, 
     )
     counts["reason violations"] = sorted(key for key, reason in refused.items() if reason != QUOTA_EXCEEDED)
     counts["limited unacknowledged violations"] = _unanswered(publishers)
-    counts["not over the limit violations"] = [] if missing or refused else ["nothing was refused"]
+    is_over = {"delay": counted > 0, "drop": bool(missing), "reject": bool(refused)}
+    counts["not over the limit violations"] = [] if is_over[limits] else [f"no {limits}"]
+    counts["not rejected by the limit violations"] = sorted(refused) if limits != "reject" else []
     return counts
 
 
@@ -238,7 +242,7 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
         time.sleep(TRAFFIC_SECONDS)  # a second copy would come behind the first
         counts = verdict(publishers, subscriber)
         if policy:
-            counts |= limited_verdict(limited, subscriber, counted)
+            counts |= limited_verdict(limited, subscriber, limits, counted)
         twos = [p.name for p in everyone if p.qos == 2]
         counts |= orphans(twos, broker, subscriber, VERSIONS[arguments.protocol])
         subscriber.close()

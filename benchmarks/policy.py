@@ -35,4 +35,4 @@ def policy_text(limits: int = LIMITS) -> str:
 
 
 def _limit(name: str, keys: str, measure: str) -> str:
-    return f'[[limit]]\nname = "{name}"\n{keys}\n{measure}\non_excess = {{ v3 = "drop", default = "reject" }}'
+    return f'[[limit]]\nname = "{name}"\n{keys}\n{measure}\non_excess = "delay"'

@@ -27,7 +27,7 @@ LIMITED_PAUSE = 0.004
 RETRY_SECONDS = 0.2
 CUT_EVERY = 3.0
 """Seconds after which it loses its connection, with a window of messages that passed and whose answers it never saw.
-When it sends them again they are over its limit; yet those of QoS 2 must pass, as the broker holds them already."""
+Sent again they are over its limit; those of QoS 2 must wait and pass, as the broker holds them already."""
 ROOM_SECONDS = 0.6
 """In which the limit of kill.py gets room for UNACKNOWLEDGED messages."""
 TAKEN_SECONDS = 0.1
@@ -126,7 +126,7 @@ class Publisher:
 
 
 class LimitedPublisher:
-    """One client by hand that publishes faster than its limit: it sees what is refused, of QoS 2 too."""
+    """One client by hand that publishes faster than its limit: it sees what is late or refused, of QoS 2 too."""
 
     def __init__(self, name: str, qos: int, protocol: str, port: int) -> None:
         self.name = name
