@@ -16,7 +16,7 @@ from ..gateway.mosquitto_binary import MissingMosquitto, find_mosquitto, install
 from ..gateway.mosquitto_process import MosquittoProcess
 from ..gateway.probe import probe
 from ..gateway.start_error import StartError
-from ..policy.address import Address
+from ..policy.address import UNIX_PATH_BYTES, Address
 
 POLICY = """\
 # Each client below plant/: 20 messages a second, 40 at once; more wait.
@@ -33,6 +33,7 @@ START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 _HOST = "127.0.0.1"
 _POLL = 0.02
+_SOCKET_BYTES = len("/tidegate-demo-12345678/mosquitto.sock")
 _SCRAPE_SECONDS = 5.0
 # What the console script holds; its folder need not be on the PATH.
 _SERVE = (sys.executable, "-c", "from tidegate.cli.main import main; main()", "serve", "--log-format", "json", "-c")
@@ -48,7 +49,7 @@ class Stage:
         self.broker_port = 0
         self.gateway_port = 0
         self._admin_port = 0
-        self._folder = tempfile.TemporaryDirectory(prefix="tidegate-demo-")
+        self._folder = tempfile.TemporaryDirectory(prefix="tidegate-demo-", dir=_place())
         self._processes: list[MosquittoProcess] = []
 
     @property
@@ -141,6 +142,12 @@ def _gateway_config(broker: Address, state_dir: Path) -> str:
         f'[gateway]\nlisten = "tcp://{_HOST}:0"\nbroker = {upstream}\nstate_dir = {state}\ndrain_timeout = "1s"\n'
         f'[admin]\nlisten = "{_HOST}:0"\n{POLICY}'
     )
+
+
+def _place() -> str:
+    """The folder for temporary files, unless its path leaves no room for a Unix socket's."""
+    place = tempfile.gettempdir()
+    return place if len(os.fsencode(place)) + _SOCKET_BYTES <= UNIX_PATH_BYTES else "/tmp"
 
 
 def _free_port() -> int:
