@@ -43,7 +43,7 @@ from ..mqtt.reasons import PacketType, ReasonCode
 from ..mqtt.session import PINGREQ, Auth, Disconnect, check_ping
 from ..mqtt.subscribe import Subscribe, Unsubscribe
 from .aliases import Aliases
-from .guard import OWED_TIME, Guard
+from .guard import OWED_TIME, Guard, identifier_in_use
 from .handshake import NO_LIMIT, client_connack, number, upstream_connect
 from .hold import Held, Hold
 from .notices import MARK, Notices
@@ -394,9 +394,7 @@ class Connection:
                                 self._send_broker(data[run:at])
                             self._send_broker(head)
                             run = _publish.payload
-                        if _publish.qos:
-                            self._inflight_up += 1
-                            self.counters.add(_INFLIGHT_UP, 1)
+                        self._count_sent()
                     if end > size:
                         self._client_left = end - size
                         end = size
@@ -470,7 +468,7 @@ class Connection:
             if _publish.dup:  # the one that is held, or in flight on this very connection, will do
                 self._skipping = end > len(data)
                 return _KEPT
-            raise PacketError(Fault.PACKET_ID, "a packet identifier that is still in use", ReasonCode.PROTOCOL_ERROR)
+            raise identifier_in_use()
         elif (hold is not None and hold.count and text[start:stop] in hold.topics) or (
             self._receive_maximum > self._broker_quota and _publish.qos and not live and self._is_quota_used(1)
         ):
@@ -494,7 +492,7 @@ class Connection:
         """Do to the PUBLISH just read, which ends at `end`, what a limit says: the client is answered, or closed."""
         if live and not _publish.dup and action < _LIMITED:
             # An answer of ours would settle the exchange that the broker has.
-            raise PacketError(Fault.PACKET_ID, "a packet identifier that is still in use", ReasonCode.PROTOCOL_ERROR)
+            raise identifier_in_use()
         answer = self._refusal(topic, action, again)
         if self.state != _CLOSED:
             self._leave_out(data, end, answer)
@@ -538,7 +536,7 @@ class Connection:
         `decided`: a limit has just said so; else it has to wait behind others of its topic, or for the broker's quota.
         """
         if live and not _publish.dup:
-            raise PacketError(Fault.PACKET_ID, "a packet identifier that is still in use", ReasonCode.PROTOCOL_ERROR)
+            raise identifier_in_use()
         guard = self._guard
         assert guard is not None
         if self._hold is None:
@@ -652,8 +650,7 @@ class Connection:
         if topic and hold is not None:
             if hold.topics[topic][0].packet is None and self._try(topic, 1, late=True) != WAITS:
                 return
-            _frame.read(self._held, 0)
-            _publish.read(self._held, 0, _frame.body, _frame.end, self.version, True)
+            self._read_again(self._held)
             action = self._no_room(topic, _frame.end, _frame.end - _publish.payload, decided=False)
             hold.remove_last(topic, self._now)
             self._decide_large(topic, action)
@@ -727,9 +724,8 @@ class Connection:
         engine = guard.engine
         held: Held = hold.topics[topic][0]
         data = self._held if held.packet is None else held.packet
-        _frame.read(data, 0)
+        self._read_again(data)
         end = _frame.end
-        _publish.read(data, 0, _frame.body, end, self.version, True)
         payload = end - _publish.payload
         # Nothing is written inside a large message of its own that is on its way, nor what the broker does not take.
         is_stuck = (
@@ -766,10 +762,19 @@ class Connection:
             self._refuse_message(data, end, topic, action, live=False, again=False)
         else:
             self._send_broker(data)
-            if _publish.qos:
-                self._inflight_up += 1
-                self.counters.add(_INFLIGHT_UP, 1)
+            self._count_sent()
         return GONE if action else PASSED
+
+    def _read_again(self, data: bytes) -> None:
+        """Find the parts of the PUBLISH that `data` begins with; it was checked when it came."""
+        _frame.read(data, 0)
+        _publish.read(data, 0, _frame.body, _frame.end, self.version, True)
+
+    def _count_sent(self) -> None:
+        """The PUBLISH just read goes to the broker: count it until its exchange is over."""
+        if _publish.qos:
+            self._inflight_up += 1
+            self.counters.add(_INFLIGHT_UP, 1)
 
     def _follow(self, topic: bytes) -> None:
         """The first of a topic has left: decide those behind it, up to one that must wait."""

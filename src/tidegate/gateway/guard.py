@@ -31,6 +31,11 @@ _DROP = 3
 _REJECT = 4
 
 
+def identifier_in_use() -> PacketError:
+    """A client begins an exchange with an identifier of which one is still going on (section 4.3.3)."""
+    return PacketError(Fault.PACKET_ID, "a packet identifier that is still in use", ReasonCode.PROTOCOL_ERROR)
+
+
 class Guard:
     """The limits of one client that the broker has accepted. Costs little before its first message."""
 
@@ -96,7 +101,7 @@ class Guard:
         if publish.qos == 2 and self._played is not None and publish.packet_id in self._played:
             if publish.dup:
                 return _DROP  # it has not seen our PUBREC
-            raise PacketError(Fault.PACKET_ID, "a packet identifier that is still in use", ReasonCode.PROTOCOL_ERROR)
+            raise identifier_in_use()
         again = self.may_be_there(publish)
         owed = 0 if self._owed is None else len(self._owed)
         action = self.engine.decide(

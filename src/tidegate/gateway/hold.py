@@ -10,9 +10,7 @@ from heapq import heapify, heappop, heappush
 from .waiting import NEVER, Lane, Owner, Waiting
 
 OVERHEAD = 600
-"""Bytes that a held message takes besides its packet, at most: one of a topic of its own."""
-
-
+"""Bytes that a held message takes besides its packet and topic, at most: one of a topic of its own."""
 MOST_STALE = 64
 """Deadlines that are kept of messages which have left."""
 IPV6_PART = 7
