@@ -130,7 +130,7 @@ class Playbook:
             self.waiting.run(now)
         self.connection.tick(now)
         self.flush()
-        if 0 < self.connection.wake_at <= now:  # its turn has led to what is due at once
+        while 0 < self.connection.wake_at <= now:  # its turn has led to what is due at once, or more is left
             self.connection.tick(now)
             self.flush()
         return self

@@ -92,7 +92,7 @@ cdef class Connection:
 
     @cython.locals(
         size=Py_ssize_t, at=Py_ssize_t, run=Py_ssize_t, kind=cython.int, body=Py_ssize_t, end=Py_ssize_t, head=bytes, topic=bytes,
-        live=cython.bint, kept=cython.int
+        live=cython.bint, kept=cython.int, left=cython.int
     )
     cdef void _client_packets(self, bytes data) except *
     @cython.locals(at=Py_ssize_t, kind=cython.int, body=Py_ssize_t, end=Py_ssize_t)
@@ -118,6 +118,7 @@ cdef class Connection:
     cdef int _no_room(self, bytes topic, Py_ssize_t size, Py_ssize_t payload, bint decided) except -1
     cdef void _wait_for_limit(self, bytes topic, held) except *
     cdef void _park(self, bytes data, Py_ssize_t at, bint live, double longest) except *
+    cdef void _yield_turn(self, bytes data, Py_ssize_t at) except *
     cdef void _ask_to_resume(self) except *
     cpdef void resume(self, double now) except *
     cdef void _resume(self) except *
@@ -125,7 +126,7 @@ cdef class Connection:
     @cython.locals(action=cython.int)
     cdef void _stop_no_longer(self) except *
     cdef void _decide_large(self, bytes topic, int action) except *
-    @cython.locals(guard=Guard)
+    @cython.locals(guard=Guard, count=Py_ssize_t, here=Py_ssize_t)
     cdef bint _is_quota_used(self, int own) except -1
     cpdef int serve(self, lane, double now) except -1
     @cython.locals(guard=Guard, engine=Engine, data=bytes, end=Py_ssize_t, payload=Py_ssize_t, action=cython.int, is_stuck=cython.bint)

@@ -68,6 +68,8 @@ MOST_WAITING = 1_000
 OVERFLOW = 8 << 20
 """Bytes that are read of a client which was left unread for as long as may be, unless it has sent less: what the kernel
 may have kept of it meanwhile, its pings among it. Then it may be left again, or a flood would be read at full speed."""
+MOST_AT_ONCE = 64
+"""Messages of one read that are kept back or refused before others have their turn: about a millisecond's work."""
 MOST_OWN = 8
 """Messages in a connection's own lane that are tried at a time."""
 LONGEST_WAIT = 5.0
@@ -264,8 +266,9 @@ class Connection:
             if self._own_may_go:
                 self._serve_own()
             if self._overflow_left:
-                # A read that is not full has read all.
-                self._overflow_left = max(self._overflow_left - len(data), 0) if len(data) >= STORE else 0
+                self._overflow_left = max(self._overflow_left - len(data) + len(self._held), 0)
+                if len(data) < STORE:  # a read that is not full has read all
+                    self._overflow_left = min(self._overflow_left, len(self._held))
         elif self.state == _GREETING or self.state == _OPENING:
             self._client_opening(data)
 
@@ -336,6 +339,7 @@ class Connection:
         size = len(data)
         at = 0
         run = 0  # the bytes from here to `at` pass as they are
+        left = MOST_AT_ONCE
         if self._client_left:
             self._last_client = self._now
             if size < self._client_left:
@@ -387,6 +391,7 @@ class Connection:
                         run = min(end, size)
                         if kept == _PARKED:
                             return
+                        left -= 1
                     else:
                         if topic is not None:
                             head = self._without_alias(data, at, end, topic)
@@ -426,6 +431,11 @@ class Connection:
                 at = end
                 if self.state != _OPEN:  # DISCONNECT: what follows it is nobody's
                     break
+                if left == 0 and at < size:
+                    if run < at:
+                        self._send_broker(data[run:at])
+                    self._yield_turn(data, at)
+                    return
         except PacketError as error:
             if run < at:
                 self._send_broker(data[run:at])
@@ -617,6 +627,13 @@ class Connection:
         self._set_reading()
         self._wake_by(self._stop_until)
 
+    def _yield_turn(self, data: bytes, at: int) -> None:
+        """Leave the packets from `at` on for another turn of the driver: keeping messages back is work."""
+        self._held = data[at:]
+        self._is_parked = True
+        self._set_reading()
+        self._ask_to_resume()
+
     def _ask_to_resume(self) -> None:
         self._will_resume = True
         self._large = b""
@@ -637,8 +654,8 @@ class Connection:
         if self.state == _OPEN:
             self._set_reading()
             self._client_packets(held)
-            self._overflow_left = max(self._overflow_left - len(held), 0)
-        if not self._is_parked:
+            self._overflow_left = max(self._overflow_left - len(held) + len(self._held), 0)
+        if not self._is_parked or self._will_resume:
             self._stop_until = 0.0
 
     def _stop_no_longer(self) -> None:
@@ -670,12 +687,14 @@ class Connection:
 
     def _is_quota_used(self, own: int) -> bool:
         """Whether the broker has as many unacknowledged messages as it takes; `own` are counted but not sent."""
-        hold = self._hold
         guard = self._guard
         if self._unacknowledged is None or guard is None:
             return False
-        here = own + guard.playing() + (0 if hold is None else len(hold.ids))
-        return len(self._unacknowledged) - here >= self._broker_quota
+        count = len(self._unacknowledged) - own
+        if count < self._broker_quota:
+            return False
+        here = guard.playing() + (0 if self._hold is None else len(self._hold.ids))
+        return count - here >= self._broker_quota
 
     def serve(self, lane: Lane, now: float) -> int:
         """Try the first message of a lane, whose turn it is: PASSED, WAITS or GONE."""
@@ -785,15 +804,13 @@ class Connection:
             hold = self._hold
 
     def _expire(self) -> None:
-        """Do what the limits say to messages that have waited too long."""
-        hold = self._hold
-        while hold is not None:
-            topic = hold.expired(self._now)
+        """Do what the limits say to messages that have waited too long; with many of them, the next `tick` goes on."""
+        for _ in range(MOST_AT_ONCE):
+            topic = None if self._hold is None else self._hold.expired(self._now)
             if topic is None:
                 break
             self._try(topic, 1, late=True)  # 1: nobody waits for that, so nobody is before it
             self._follow(topic)
-            hold = self._hold
         self._after_hold()
 
     def _serve_own(self) -> None:
@@ -1328,7 +1345,7 @@ class Connection:
     def _violation(self, error: PacketError) -> None:
         """The client broke the rules: counted, told where the version can (section 4.13), and closed."""
         self.counters.add(MALFORMED + error.fault, 1)
-        self.fault = error
+        self.fault = error.with_traceback(None)  # whose frames would keep this connection alive
         if self.state == _OPEN:
             self._dismiss(error.reason, error.text)
         elif self.version or error.fault is Fault.PROTOCOL:

@@ -192,10 +192,9 @@ class Hold:
         count = self.count
         for lane in self._lanes.values():
             self.waiting.leave(lane, now)
-        for behind in self.topics.values():
-            for held in behind:
-                self.waiting.gave(self.address, held.size)
-        self.waiting.left(self.owner, self.address)
+        if count:
+            self.waiting.gave(self.address, self.bytes, count)
+            self.waiting.left(self.owner, self.address)
         self.topics.clear()
         self._lanes.clear()
         self._deadlines.clear()

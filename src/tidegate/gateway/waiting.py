@@ -32,7 +32,7 @@ LOOKS = 5000
 """Most such looks in a second: with more queues they are further apart."""
 YIELD = 0.004
 """Seconds that a worker lets others catch up: longer than their event loops are late, unless they are overloaded."""
-MOST_TURNS = 512
+MOST_TURNS = 128
 """In one run; between two runs the event loop does everything else."""
 NEVER = float("inf")
 
@@ -151,11 +151,11 @@ class Waiting:
                 largest.flush()
         self._tell()
 
-    def gave(self, address: bytes, size: int) -> None:
-        """One message waits no longer."""
+    def gave(self, address: bytes, size: int, count: int = 1) -> None:
+        """`count` messages, of `size` bytes together, wait no longer."""
         self._held[address] -= size
         self.bytes -= size
-        self.messages -= 1
+        self.messages -= count
         self._tell()
 
     def left(self, owner: Owner, address: bytes) -> None:

@@ -25,6 +25,7 @@ from ..engine.errors import PolicyError
 from ..engine.memory import boot, map_memory
 from ..policy.address import Address
 from .alarm import Alarm
+from .collector import Collector
 from .connection import Connection
 from .dial import dial
 from .health import Health, Log
@@ -46,6 +47,8 @@ LOADED = b"loaded\n"
 """What it says when it decides by the newest policy."""
 LAG_INTERVAL = 0.1
 """Seconds between two looks at how late the event loop is."""
+COLLECT_INTERVAL = 1.0
+"""Seconds between two looks at whether it is time to collect garbage."""
 DRAIN_STEP = 0.05
 """Seconds between two groups of connections that a draining worker ends."""
 
@@ -268,6 +271,14 @@ class Worker:
         task.add_done_callback(self._tasks.discard)
 
 
+async def collect_garbage() -> None:
+    """Look for it for ever."""
+    collector = Collector()
+    while True:
+        await asyncio.sleep(COLLECT_INTERVAL)
+        collector.look()
+
+
 async def serve(orders: Orders, control: socket.socket, log: Log) -> None:
     """Be a worker until told to drain; the process ends at once when the supervisor is gone.
 
@@ -290,7 +301,8 @@ async def serve(orders: Orders, control: socket.socket, log: Log) -> None:
     await worker.start()
     writer.write(READY)  # before anything that an order may have it say
     essential = {
-        asyncio.ensure_future(task) for task in (supervisor.follow(), worker.watch_broker(), worker.measure_lag())
+        asyncio.ensure_future(task)
+        for task in (supervisor.follow(), worker.watch_broker(), worker.measure_lag(), collect_garbage())
     }
     drain = asyncio.ensure_future(supervisor.drain.wait())
     done, _ = await asyncio.wait({drain, *essential}, return_when=asyncio.FIRST_COMPLETED)

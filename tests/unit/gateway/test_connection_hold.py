@@ -26,7 +26,7 @@ from tidegate.engine.counters import (
     MALFORMED,
     TIMED_OUT_KEEPALIVE,
 )
-from tidegate.gateway.connection import MOST_WAITING, STORE
+from tidegate.gateway.connection import FREE_CLIENT, HOLD_CLIENT, MOST_AT_ONCE, MOST_WAITING, RESUME, STORE
 from tidegate.gateway.states import State
 from tidegate.mqtt.ack import write_ack
 from tidegate.mqtt.errors import Fault
@@ -37,6 +37,44 @@ from tidegate.policy.model import Action, Cases
 
 P = PropertyId
 T = PacketType
+
+
+class TestManyAtOnce:
+    """One read with more messages to be kept back than others should have to wait for."""
+
+    @pytest.mark.parametrize("action", [Action.DELAY, Action.DROP])
+    def test_the_rest_has_its_turn_later(self, action: Action) -> None:
+        one = limit("some", Cases(action), rate=rate(1, 1, 3600), topic=("t",))
+        play = opened(one)
+        connection = play.connection
+        messages = numbered(3 * MOST_AT_ONCE + 8)
+        connection.client_bytes(b"".join(messages) + PINGREQ, play.now)
+        assert b"".join(connection.to_broker) == messages[0]
+        assert connection.commands == HOLD_CLIENT | RESUME
+        connection.commands = 0
+        connection.client_bytes(publish("free"), play.now)  # read before it could be stopped
+        for _ in range(3):
+            assert connection.commands & FREE_CLIENT == 0
+            assert len(connection.to_broker) == 1
+            connection.commands = 0
+            connection.resume(play.now)
+        assert b"".join(connection.to_broker[1:]) == PINGREQ + publish("free")
+        assert connection.commands & FREE_CLIENT
+
+    def test_nothing_waits_where_nothing_is_left(self) -> None:
+        play = opened(limit("some", Cases(Action.DROP), rate=rate(1, 1, 3600)))
+        play.connection.client_bytes(publish() * (1 + MOST_AT_ONCE), play.now)
+        assert play.connection.commands == 0
+
+    def test_so_many_that_have_waited_too_long_go_at_a_time(self) -> None:
+        play = opened(STUCK)
+        play.client(b"".join(numbered(200)))
+        play.connection.tick(5.0)
+        assert play.connection.wake_at <= 5.0, "at once again"
+        assert discarded(play) == {}
+        assert play.counters.value(HELD_MESSAGES) == 199 - MOST_AT_ONCE
+        play.at(5.0)
+        assert play.counters.value(HELD_MESSAGES) == 0
 
 
 class TestFull:

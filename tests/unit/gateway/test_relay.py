@@ -1,3 +1,4 @@
+import gc
 import socket
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -10,6 +11,8 @@ from tidegate.engine.binding import Engine
 from tidegate.engine.counters import CONNECTIONS, CONNECTIONS_TOTAL, ROW_WORDS, Counters
 from tidegate.gateway import relay
 from tidegate.gateway.connection import LINGER, Connection
+from tidegate.gateway.guard import Guard
+from tidegate.gateway.hold import Hold
 from tidegate.gateway.relay import LARGE_READ, Relay, Upstream, address_of
 from tidegate.policy.model import Action, Cases
 
@@ -442,3 +445,54 @@ class TestHeld:
         assert scene.broker.closing
         self.turns(scene, 1.5)
         assert scene.broker.take() == b""
+
+
+class TestEnds:
+    """Garbage that only the cycle collector finds would pile up: a worker lets it look rarely."""
+
+    @staticmethod
+    def left(client: bytes, broker: bytes, delayed: bool) -> int:
+        """How many connections, and what belongs to them, are there after one has lived and ended."""
+
+        def count() -> int:
+            kinds = (Relay, Upstream, Connection, Guard, Hold)
+            return sum(type(one) in kinds for one in gc.get_objects())
+
+        def live() -> None:
+            limits = [limit("slow", Cases(Action.DELAY), rate=rate(1, 1, 3600))] if delayed else []
+            scene = Scene(engine(*limits)).open(5, keepalive=10)
+            scene.relay.data_received(client)
+            scene.upstream.data_received(broker)
+            scene.end_turn()
+            scene.relay.connection_lost(None)
+            scene.upstream.connection_lost(None)
+            scene.loop.move(20.0)
+            assert scene.loop.waiting() == []
+            del scene.relay, scene.upstream
+            scene.loop.timers.clear()
+            scene.ended.clear()
+            scene.opened.clear()
+            assert scene.relays == set()
+
+        before = count()
+        gc.disable()
+        try:
+            live()
+            return count() - before
+        finally:
+            gc.enable()
+
+    @pytest.mark.parametrize(
+        ("client", "broker"),
+        [
+            (b"", b""),
+            (publish(version=5) * 3, b""),
+            (b"\xe0\x00", b""),
+            (b"\xc1\x00", b""),  # malformed
+            (b"", b"\xc1\x00"),
+            (b"\x30\xff", b"\xe0\x01\x98"),
+        ],
+    )
+    @pytest.mark.parametrize("delayed", [False, True])
+    def test_what_has_ended_leaves_no_cycles(self, client: bytes, broker: bytes, delayed: bool) -> None:
+        assert self.left(client, broker, delayed) == 0
