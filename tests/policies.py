@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeVar
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from support.engine_model import Client, Message
+from tidegate.policy.events import MEANINGS
 from tidegate.policy.model import (
     Action,
     ByClass,
@@ -25,6 +26,7 @@ from tidegate.policy.model import (
     Priority,
     Rate,
 )
+from tidegate.policy.stages import Stage
 
 T = TypeVar("T")
 
@@ -76,6 +78,8 @@ KEYS = (
 )
 ACTIONS = tuple(action for action in Action if action is not Action.PASS)
 EVENTS = (*[Event.PUBLISH] * 6, *Event)
+ARRIVALS = (Event.CONNECT, Event.CONNECT, Event.CONNECT, Event.AUTH_FAILURE)
+"""The events of a client that is not let in yet."""
 
 
 def _some(values: tuple[T, ...], most: int, *, least: int = 0) -> SearchStrategy[tuple[T, ...]]:
@@ -148,12 +152,12 @@ after_delays = st.builds(Cases, ends, _rarely(st.dictionaries(st.integers(0, 2),
 windows = by_class(st.sampled_from((1, 2, 3, 20)))
 
 
-def limits(name: str) -> SearchStrategy[Limit]:
-    """A limit of this name."""
+def limits(name: str, events: tuple[Event, ...]) -> SearchStrategy[Limit]:
+    """A limit of this name, on one of these events."""
     return st.builds(
         Limit,
         st.just(name),
-        st.sampled_from(EVENTS),
+        st.sampled_from(events),
         cases,
         per=_some(KEYS, 3, least=1),
         classes=_rarely(_some(CLASSES, 2), ()),
@@ -169,16 +173,40 @@ def limits(name: str) -> SearchStrategy[Limit]:
         concurrent=_rarely(windows, ByClass()) | windows,
         max_delay=st.sampled_from((0.5, 5.0)),
         then=after_delays,
+    ).map(_meaningful)
+
+
+def _meaningful(limit: Limit) -> Limit:
+    """Without what means nothing for its event: the language has no such limit."""
+    meaning = MEANINGS[limit.on]
+    limit = replace(
+        limit,
+        bandwidth=limit.bandwidth if "bandwidth" in meaning.keys else ByClass(),
+        concurrent=limit.concurrent if "concurrent" in meaning.keys else ByClass(),
+        size=limit.size if "size" in meaning.keys else ByClass(),
+    )
+    if not meaning.has_topics:
+        per = tuple(key for key in limit.per if key.kind is not KeyKind.TOPIC) or (meaning.per,)
+        limit = replace(limit, topic=(), except_topic=(), per=per)
+    if not meaning.has_qos:
+        on_excess, then = replace(limit.on_excess, qos={}), replace(limit.then, qos={})
+        limit = replace(limit, qos=(), retain=False, on_excess=on_excess, then=then)
+    return limit
+
+
+def _policies(events: tuple[Event, ...]) -> SearchStrategy[Policy]:
+    by_name = {name: limits(name, events) for name in LIMITS}
+    return st.builds(
+        Policy,
+        st.permutations([classes(name) for name in CLASSES]).flatmap(lambda some: st.tuples(*some)),
+        _some(LIMITS, 5, least=1).flatmap(lambda names: st.tuples(*(by_name[name] for name in names))),
     )
 
 
-_LIMITS = {name: limits(name) for name in LIMITS}
-policies = st.builds(
-    Policy,
-    st.permutations([classes(name) for name in CLASSES]).flatmap(lambda some: st.tuples(*some)),
-    _some(LIMITS, 5, least=1).flatmap(lambda names: st.tuples(*(_LIMITS[name] for name in names))),
-)
+policies = _policies(EVENTS)
 """Three classes and a few limits, in any order."""
+arrivals = _policies(ARRIVALS)
+"""Likewise, with limits on who comes."""
 
 clients = st.builds(
     Client,
@@ -191,6 +219,17 @@ clients = st.builds(
     st.booleans(),
     st.integers(1, 2),
 )
+
+
+def _told(message: Message, choose: random.Random) -> Message:
+    """As much of it as there is to its event."""
+    if message.event is Event.AUTH_FAILURE:
+        return Message("", event=message.event)
+    if message.event is not Event.CONNECT:
+        return message
+    stage = choose.choice(tuple(Stage))
+    size = message.packet if stage is Stage.LATE else 0
+    return replace(message, topic="", qos=stage, retain=False, packet=size, payload=size, again=False, owed=0)
 
 
 @dataclass(frozen=True)
@@ -207,23 +246,20 @@ class Traffic:
         for _ in range(self.count):
             pause = choose.choice((0, 0, 0, 1, 10**6, 10**8, 10**8 - 1, 333_333_333, 10**9, 10**10))
             size = choose.choice((0, 1, 9, 10, 11, 100, 1000, 1001, LARGEST_PACKET - 20))
-            yield (
-                pause,
-                choose.randrange(clients),
-                Message(
-                    choose.choice(TOPICS) if choose.random() < 0.9 else "",
-                    choose.randrange(3),
-                    choose.random() < 0.3,
-                    size + choose.randrange(20),
-                    size,
-                    choose.choice(events),
-                    again=choose.random() < 0.1,
-                    turn=choose.random() < 0.5,
-                    held=choose.random() < 0.3,
-                    owed=choose.choice((0, 0, 0, 1, 2, 30)),
-                    ask=choose.random() < 0.1,
-                ),
+            message = Message(
+                choose.choice(TOPICS) if choose.random() < 0.9 else "",
+                choose.randrange(3),
+                choose.random() < 0.3,
+                size + choose.randrange(20),
+                size,
+                choose.choice(events),
+                again=choose.random() < 0.1,
+                turn=choose.random() < 0.5,
+                held=choose.random() < 0.3,
+                owed=choose.choice((0, 0, 0, 1, 2, 30)),
+                ask=choose.random() < 0.1,
             )
+            yield pause, choose.randrange(clients), _told(message, choose)
 
 
 traffic = st.builds(Traffic, st.integers(0, 2**32), st.integers(1, 60))

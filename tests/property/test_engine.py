@@ -6,15 +6,16 @@ from dataclasses import dataclass, replace
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from policies import LARGEST_PACKET, LIMITS, Traffic, clients, policies, traffic
+from policies import LARGEST_PACKET, LIMITS, Traffic, arrivals, clients, policies, traffic
 from strategies import untimed
 from support import engine_model as model
 from support.engine_model import Client, Decision, Message, Model, Queue
 from support.segments import segment
 from tidegate.engine import binding
-from tidegate.engine.binding import TALLIES, Engine
+from tidegate.engine.binding import TALLIES, Engine, Subject, Verdict
 from tidegate.policy.compile import compile_policy
-from tidegate.policy.model import Action, Policy, Priority
+from tidegate.policy.model import Action, Event, Policy, Priority
+from tidegate.policy.stages import Stage
 
 WORDS = 1 << 24
 """So many that no key ever lacks a bucket of its own: what a crowd does is test_crowds.py's matter."""
@@ -47,7 +48,10 @@ class Pair:
         self.model = Model(LARGEST_PACKET)
         self.clients = clients
         self.subjects = [client.subject() for client in clients]
-        self.now = START
+        self.strangers = [client.stranger.subject() for client in clients]
+        """The same clients at accept."""
+        self.clock = self.now = START
+        self.seconds = START / 1e9
         self.policy = Policy()
         self.slots: dict[str, int] = {}
         self.keys: dict[Queue, int] = {model.ITSELF: binding.ITSELF}
@@ -75,21 +79,33 @@ class Pair:
     def run(self, traffic: Traffic) -> None:
         choose = random.Random(traffic.seed)
         for pause, number, message in traffic.messages(len(self.clients), self.policy):
-            self.now += pause
+            self.clock += pause
+            self.seconds = self.clock / 1e9  # as a worker has it
+            self.now = int(self.seconds * 1e9)
             self.acknowledge(choose)
-            expected = self.model.decide(self.clients[number], message, self.now)
-            decided = self.decide(number, message, expected)
-            assert decided == expected, (self.clients[number], message, self.policy)
-            event(expected.action.name)
-            event(f"{expected.action.name} by window: {expected.by_window}")
-            event(f"windows: {len(expected.taken)}")
+            client, subject = self.clients[number], self.subjects[number]
+            if message.event is Event.CONNECT and message.qos == Stage.EARLY:
+                client, subject = client.stranger, self.strangers[number]
+            expected = self.model.decide(client, message, self.now)
+            decided = self.decide(subject, message, expected)
+            assert decided == expected, (client, message, self.policy)
+            event(f"{message.event.name}: {expected.action.name}, by window: {expected.by_window}")
+            event(f"{message.event.name}: windows: {len(expected.taken)}")
             if expected.queue is not None:
-                self.delay(expected, number, choose)
+                self.delay(expected, subject, choose)
 
-    def decide(self, number: int, message: Message, expected: Decision) -> Decision:
-        """What the engine says; its queues have the names that are expected, as long as they always have the same."""
-        verdict = self.engine.judge(
-            self.subjects[number],
+    def ask(self, subject: Subject, message: Message) -> Verdict:
+        """What the engine says, by the function for such a message."""
+        if message.event is Event.CONNECT:
+            late = message.qos == Stage.LATE
+            turn, held = int(message.turn), message.held
+            self.engine.decide_connect(subject, late, message.packet, self.seconds, turn, held, message.ask)
+            return self.engine.last()
+        if message.event is Event.AUTH_FAILURE:
+            self.engine.decide_failure(subject, self.seconds)
+            return self.engine.last()
+        return self.engine.judge(
+            subject,
             message.topic.encode(),
             message.qos,
             message.retain,
@@ -103,6 +119,10 @@ class Pair:
             owed=message.owed,
             ask=message.ask,
         )
+
+    def decide(self, subject: Subject, message: Message, expected: Decision) -> Decision:
+        """The same as the model would say it; queues have the names that are expected, as long as they keep them."""
+        verdict = self.ask(subject, message)
         assert not verdict.crowd
         assert self.engine.slot == self.slots.get(verdict.limit, -1)
         places = places_of(self.engine.taken())
@@ -137,7 +157,7 @@ class Pair:
                 assert self.is_called(window, self.engine.free(place))
                 self.model.free(window)
 
-    def delay(self, decision: Decision, number: int, choose: random.Random) -> None:
+    def delay(self, decision: Decision, subject: Subject, choose: random.Random) -> None:
         """Now and then a message waits where it has been told to, another one waits no longer, or has for too long."""
         assert decision.queue is not None
         if choose.random() < 0.3 and decision.queue not in (*self.waiting, model.ITSELF):
@@ -147,7 +167,7 @@ class Pair:
             else:  # rarely two keys have one place
                 assert self.waiting
         if choose.random() < 0.3:
-            self.engine.late(self.subjects[number], decision.then, self.now / 1e9)
+            self.engine.late(subject, decision.then, self.seconds)
             self.model.late(decision.limit, decision.then)
         if self.waiting and choose.random() < 0.4:
             queue = self.waiting.pop(choose.randrange(len(self.waiting)))
@@ -164,13 +184,22 @@ def places_of(taken: int | tuple[int, ...] | None) -> list[int]:
     return [] if taken is None else [taken] if isinstance(taken, int) else list(taken)
 
 
-phases = st.tuples(st.none() | policies, st.lists(scales, max_size=3), traffic)
+phases = st.tuples(st.none() | policies | arrivals, st.lists(scales, max_size=3), traffic)
 some_clients = st.lists(clients, min_size=1, max_size=5)
 
 
 @settings(untimed, max_examples=100)
 @given(policies, some_clients, traffic)
 def test_one_policy(policy: Policy, clients: list[Client], messages: Traffic) -> None:
+    pair = Pair(clients)
+    pair.load(policy)
+    pair.run(replace(messages, count=8 * messages.count))
+    pair.compare_tallies()
+
+
+@settings(untimed, max_examples=100)
+@given(arrivals, some_clients, traffic)
+def test_limits_on_who_comes(policy: Policy, clients: list[Client], messages: Traffic) -> None:
     pair = Pair(clients)
     pair.load(policy)
     pair.run(replace(messages, count=8 * messages.count))

@@ -20,6 +20,7 @@ from tidegate.mqtt.topics import matches
 from tidegate.policy.model import (
     Action,
     ByClass,
+    Cases,
     ClientClass,
     Conditions,
     Event,
@@ -30,6 +31,7 @@ from tidegate.policy.model import (
     Priority,
     Rate,
 )
+from tidegate.policy.stages import stage_of
 
 T = TypeVar("T")
 
@@ -50,16 +52,22 @@ ITSELF: Queue = ("itself",)
 
 @dataclass(frozen=True)
 class Client:
-    """A client that the broker has accepted."""
+    """A client that the broker has accepted, or what one claims to be."""
 
     client_id: str = "c"
     username: str | None = None
     address: IPv4Address | IPv6Address | None = None
     listener: str = "l"
     version: int = 5
+    """0: it has said nothing yet."""
     clean_start: bool = True
     bridge: bool = False
     nonce: int = 0
+
+    @property
+    def stranger(self) -> "Client":
+        """What is known of it at accept."""
+        return Client("", None, self.address, self.listener, 0)
 
     def subject(self) -> Subject:
         """The same for the engine."""
@@ -77,10 +85,11 @@ class Client:
 
 @dataclass(frozen=True)
 class Message:
-    """What is decided."""
+    """What is decided: a message, or that a client connects, or that the broker has refused it."""
 
     topic: str = "t"
     qos: int = 0
+    """Of a connection, the Stage."""
     retain: bool = False
     packet: int = 0
     payload: int = 0
@@ -184,12 +193,17 @@ class Model:
         now = now_ns * TICKS_OF_NS
         classes, captures = classes_of(client, self._policy)
         names = [one.name for one in classes]
+        by_name = {one.name: one for one in self._policy.classes}
         found = [
             limit
             for limit in self._policy.limits
-            if concerns(limit, client, names, captures) and about(limit, message) and _says_anything(limit, names)
+            if concerns(limit, client, names, captures)
+            and about(limit, message, by_name)
+            and _says_anything(limit, names)
         ]
-        if any(one.exempt for one in classes):
+        # Of who has been refused, only where he comes from is no mere claim.
+        proven = classes_of(client.stranger, self._policy)[0] if message.event is Event.AUTH_FAILURE else classes
+        if any(one.exempt for one in proven):
             self.tallies.update((limit.name, "passed") for limit in found)
             return Decision(Action.PASS, "", 0, len(found), by_size=False)
         priority = classes[0].priority if classes else Priority.NORMAL
@@ -204,7 +218,8 @@ class Model:
             mine = self._charges(limit, message, names, key, scale)
             whose: Queue = ("budgets", limit.name, limit.on, limit.per, key)
             window: Queue = ("window", self._slots[limit.name], limit.name, limit.on, limit.per, key)
-            number = chosen(limit.concurrent, names, float) if message.qos else None
+            is_counted = message.qos > 0 or message.event is Event.CONNECT
+            number = chosen(limit.concurrent, names, float) if is_counted else None
             room = 0 if number is None else _scaled_number(number, scale)
             size = chosen(limit.size, names, float)
             by_size = size is not None and message.payload > size
@@ -289,12 +304,17 @@ class Model:
 
 def _action(limit: Limit, client: Client, message: Message, *, by_size: bool) -> Action:
     """What a limit does to a message over it. No wait makes it small, and its receiver may have it already."""
-    action = limit.on_excess.of(client.version, message.qos)
+    action = _of(limit.on_excess, client, message)
     if by_size and action is Action.DELAY:
-        action = limit.then.of(client.version, message.qos)
+        action = _of(limit.then, client, message)
     if message.again and action in (Action.DROP, Action.REJECT):
         return Action.DISCONNECT if by_size else Action.DELAY
     return action
+
+
+def _of(cases: Cases, client: Client, message: Message) -> Action:
+    """At accept there is only one case."""
+    return cases.of(client.version, message.qos) if client.version else cases.default
 
 
 def _verdict(refused: list[_Refusal], client: Client, message: Message, matched: int) -> Decision:
@@ -307,7 +327,7 @@ def _verdict(refused: list[_Refusal], client: Client, message: Message, matched:
     decision = Decision(strictest, one.limit.name, longest, matched, any(one.by_size for one in refused), one.by_window)
     if not delayed:
         return decision
-    then = Action.DISCONNECT if message.again else one.limit.then.of(client.version, message.qos)
+    then = Action.DISCONNECT if message.again else _of(one.limit.then, client, message)
     return replace(decision, queue=one.queue, max_delay=int(one.limit.max_delay * 1e9), then=then)
 
 
@@ -344,6 +364,8 @@ def classes_of(client: Client, policy: Policy) -> tuple[list[ClientClass], dict[
 
 def fits(conditions: Conditions, client: Client) -> dict[str, str] | None:
     """None when it does not, else what is captured."""
+    if not client.version and conditions != Conditions(cidr=conditions.cidr, listener=conditions.listener):
+        return None  # nothing but that is known
     captures: dict[str, str] = {}
     for globs, text in (
         (conditions.client_id, client.client_id),
@@ -422,9 +444,11 @@ def concerns(limit: Limit, client: Client, names: list[str], captures: Mapping[s
     )
 
 
-def about(limit: Limit, message: Message) -> bool:
+def about(limit: Limit, message: Message, classes: Mapping[str, ClientClass]) -> bool:
     """Whether it is about this message."""
     topic = message.topic
+    if message.event is Event.CONNECT:
+        return limit.on is message.event and stage_of(limit, classes) == message.qos
     return (
         limit.on is message.event
         and (not limit.qos or message.qos in limit.qos)

@@ -130,6 +130,7 @@ cdef extern from "native/engine.h":
         uint64_t first_class
         uint8_t priority
         uint8_t exempt
+        uint8_t exempt_there
     struct tg_profile:
         uint32_t entries
     struct tg_entry:
@@ -263,11 +264,16 @@ cdef class Engine:
         uint64_t packet, uint64_t payload, bint again, uint64_t now_ns, uint64_t turn, bint held, uint32_t owed, bint ask
     ) except -1
     cpdef int resolve(self, Subject subject) except -1
+    cpdef bint is_exempt(self, Subject subject, bint proven) except -1
     cpdef int decide(
         self, Subject subject, bytes data, Py_ssize_t at, Py_ssize_t end, int qos, bint retain, uint64_t packet,
         uint64_t payload, bint again, double now, uint64_t turn=*, bint held=*, uint32_t owed=*,
         bint ask=*
     ) except -1
+    cpdef int decide_connect(
+        self, Subject subject, bint late, uint64_t packet, double now, uint64_t turn=*, bint held=*, bint ask=*
+    ) except -1
+    cpdef int decide_failure(self, Subject subject, double now) except -1
     cpdef object taken(self)
     cpdef uint64_t free(self, uint32_t place) except? 0
     cpdef uint64_t rows_to_wake(self) except? 0

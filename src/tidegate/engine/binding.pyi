@@ -143,6 +143,7 @@ class Engine:
     ) -> Subject: ...
     def load(self, policy: bytes) -> None: ...
     def resolve(self, subject: Subject) -> int: ...
+    def is_exempt(self, subject: Subject, proven: bool) -> bool: ...
     def decide(
         self,
         subject: Subject,
@@ -160,6 +161,17 @@ class Engine:
         owed: int = 0,
         ask: bool = False,
     ) -> int: ...
+    def decide_connect(
+        self,
+        subject: Subject,
+        late: bool,
+        packet: int,
+        now: float,
+        turn: int = 0,
+        held: bool = False,
+        ask: bool = False,
+    ) -> int: ...
+    def decide_failure(self, subject: Subject, now: float) -> int: ...
     def judge(
         self,
         subject: Subject,

@@ -233,8 +233,9 @@ cdef object _transition(const tg_event *event):
 
 
 cdef class Subject:
-    """A client that the broker has accepted. Texts are UTF-8; `address` has 4 or 16 bytes, none for a Unix socket.
+    """A client. Texts are UTF-8; `address` has 4 or 16 bytes, none for a Unix socket.
 
+    `version` is 3, 4 or 5, or 0 for one that has said nothing yet: it fits only conditions on address and listener.
     `nonce` stands for a client identifier that is empty. `Engine.resolve` gives it its classes and limits.
     """
 
@@ -507,6 +508,13 @@ cdef class Engine:
         subject.generation = self.generation
         return 0
 
+    cpdef bint is_exempt(self, Subject subject, bint proven) except -1:
+        """Whether one of a client's classes is exempt. Not `proven`: whatever it calls itself, by its address and listener.
+        """
+        if subject.generation != self.generation:
+            self.resolve(subject)
+        return (subject.subject.exempt if proven else subject.subject.exempt_there) != 0
+
     cpdef int decide(
         self, Subject subject, bytes data, Py_ssize_t at, Py_ssize_t end, int qos, bint retain, uint64_t packet,
         uint64_t payload, bint again, double now, uint64_t turn = 0, bint held = False, uint32_t owed = 0,
@@ -521,6 +529,25 @@ cdef class Engine:
         return self._decide(
             subject, 0, data, at, end, qos, retain, packet, payload, again, <uint64_t>(now * 1e9), turn, held, owed,
             ask
+        )
+
+    cpdef int decide_connect(
+        self, Subject subject, bint late, uint64_t packet, double now, uint64_t turn = 0, bint held = False,
+        bint ask = False
+    ) except -1:
+        """The action for a connection, of the limits that are decided at accept, or `late`: when CONNECT has been read.
+
+        At accept `subject` has the version 0 and `packet` is 0; then it is the size of CONNECT in bytes. The rest is
+        as for `decide`. A place that it takes of a window it keeps until it ends.
+        """
+        return self._decide(
+            subject, 1, b"", 0, 0, late, False, packet, packet, False, <uint64_t>(now * 1e9), turn, held, 0, ask
+        )
+
+    cpdef int decide_failure(self, Subject subject, double now) except -1:
+        """The action for a client that the broker has refused: `subject` is who it said that it was."""
+        return self._decide(
+            subject, 6, b"", 0, 0, 0, False, 0, 0, False, <uint64_t>(now * 1e9), 0, False, 0, False
         )
 
     cdef int _decide(

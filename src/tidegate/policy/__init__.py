@@ -16,6 +16,7 @@ The language of limits:
 - `events`, `rules`: what means something for which event, and what must hold between the keys of a limit;
 - `language`: the two kinds of table of a document, as a policy;
 - `cautions`, `enforced`: what is allowed but hardly meant, and what is not enforced yet;
+- `stages`: which limits on `connect` are decided at accept;
 - `compile`, `tree`: the policy as the engine reads it; `strictness`, `counts`: which numbers a client gets, and what
   was counted.
 

@@ -25,6 +25,7 @@ from ..engine.format import (
     price,
 )
 from .model import Action, ByClass, Cases, Conditions, Event, Key, KeyKind, Limit, Policy, Rate
+from .stages import Stage, stage_of
 from .strictness import of_number, of_rates, ranked
 from .tree import Tree
 
@@ -32,6 +33,8 @@ LARGEST_PACKET = 1 << 20
 """Bytes: gateway.max_packet by default."""
 
 _VERSIONS = (4, 5)
+_UNKNOWN = (0, 0)
+"""At accept: a client has said no version."""
 _MESSAGE_QOS = (0, 1, 2)
 _SEGMENTS = re.compile(r"(\*+|\?|\{[a-z][a-z0-9_]*\})")
 
@@ -77,6 +80,7 @@ class _Compiler:
         self.slots = slots
         self.largest_packet = largest_packet
         self.classes = {one.name: number for number, one in enumerate(policy.classes)}
+        self.by_name = {one.name: one for one in policy.classes}
         self.captures: dict[str, int] = {}
         self.components: dict[Key, int] = {}
         self.out.add("group", 0, 0)  # number 0: fits everybody
@@ -151,7 +155,8 @@ class _Compiler:
         per = "/".join(map(str, limit.per))
         identity = identity_of(limit.name, limit.on.name, per)
         numbers = self.out.write_numbers
-        everything = (1 << len(_MESSAGE_QOS)) - 1
+        stage = stage_of(limit, self.by_name) if limit.on is Event.CONNECT else None
+        versions = _UNKNOWN if stage is Stage.EARLY else _VERSIONS
         self.out.add(
             "limit",
             identity,
@@ -166,11 +171,11 @@ class _Compiler:
             *self.numbers(limit.concurrent),
             *self.numbers(limit.size),
             limit.on,
-            sum(1 << qos for qos in limit.qos) if limit.qos else everything,
+            sum(1 << qos for qos in limit.qos or _MESSAGE_QOS) if stage is None else 1 << stage,
             limit.retain,
             bool(limit.topic),
-            *_table(limit.on_excess),
-            *_table(limit.then),
+            *_table(limit.on_excess, versions),
+            *_table(limit.then, versions),
             any(key.kind is KeyKind.CLIENT for key in limit.per),
             int(limit.max_delay * 1e9),
         )
@@ -243,8 +248,8 @@ class _Compiler:
                 self.out.roots[event] = tree.write(self.out)
 
 
-def _table(cases: Cases) -> list[Action]:
+def _table(cases: Cases, versions: Sequence[int]) -> list[Action]:
     """Actions by version and QoS, four to a version: the record's last of each is unused."""
     return [
-        action for version in _VERSIONS for action in (*(cases.of(version, qos) for qos in _MESSAGE_QOS), Action.PASS)
+        action for version in versions for action in (*(cases.of(version, qos) for qos in _MESSAGE_QOS), Action.PASS)
     ]

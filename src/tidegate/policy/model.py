@@ -153,8 +153,8 @@ class Cases:
     v5: Action | None = None
 
     def of(self, version: int, qos: int = 0) -> Action:
-        """The action for a client of this version (3, 4 or 5) and a message of this QoS."""
-        by_version = self.v5 if version == 5 else self.v3
+        """The action for a client of this version (3, 4 or 5; 0: not known yet) and a message of this QoS."""
+        by_version = {0: None, 5: self.v5}.get(version, self.v3)
         return self.qos.get(qos, self.default if by_version is None else by_version)
 
 

@@ -1,4 +1,4 @@
-/* One message: which limits match, what they cost it, who is the strictest to refuse it.
+/* One message, or one connection: which limits match, what they cost it, who is the strictest to refuse it.
  *
  * Limits are found by walking the topic's levels down a tree, so the cost follows the topic's depth and the limits that match,
  * not the limits that are loaded. All keys are hashed and fetched before the first is charged: their cache misses overlap.
@@ -224,6 +224,12 @@ static void tally(const struct tg_engine *engine, uint32_t slot, uint32_t what)
     __atomic_store_n(word, __atomic_load_n(word, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
 }
 
+/* Whether a limit keeps count of what it lets through and has not ended: of what is acknowledged, and of connections. */
+static bool counts(const struct tg_entry *entry, const struct tg_message *message)
+{
+    return entry->concurrent != UINT64_MAX && (message->qos > 0 || message->event == TG_CONNECT);
+}
+
 /* By event and whether it is MQTT 5: the strictest for a crowd. A crowd is many: nobody is thrown out for what his neighbours
  * did. What an event does not know, or 3.x cannot say, is none. */
 static const uint8_t crowd_most[TG_EVENTS][2] = {
@@ -277,7 +283,8 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
     *verdict = (struct tg_verdict){.action = TG_PASS, .limit = TG_NONE, .matched = matched};
     engine->taken_count = 0;
     engine->taken_shared = false;
-    if (subject->exempt) {
+    /* Whom the broker has refused may have claimed the name of one who is exempt. */
+    if (message->event == TG_AUTH_FAILURE ? subject->exempt_there : subject->exempt) {
         for (uint32_t m = 0; m < matched; m++) tally(engine, entries[engine->matches[m].entry].slot, TG_TALLY_PASSED);
         return;
     }
@@ -306,7 +313,7 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
         uint32_t count = entry->rate.count + entry->bandwidth.count, mine = charged, my_slots = engine->taken_count;
         uint64_t wait = 0, queue = 0;
         bool by_size = message->payload > entry->size, over = by_size, crowd = false, crowded = false;
-        bool has_window = entry->concurrent != UINT64_MAX && message->qos > 0, by_window = false;
+        bool has_window = counts(entry, message), by_window = false;
         if (engine->queues != 0 && message->turn == 0 && !over) {
             queue = queue_before(engine, subject, message, entry, limit, engine->hashes[m], has_window);
             over = queue != 0;

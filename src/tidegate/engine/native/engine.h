@@ -70,7 +70,7 @@ struct tg_limit {
     struct tg_range per;        /* numbers: components */
     struct tg_range rate, bandwidth, concurrent, size; /* choices, the strictest first, the default last */
     uint8_t event, qos, retain, topics; /* qos: a bit for each; topics: only where the tree says so */
-    uint8_t actions[2][4];      /* of version 3.x and 5, by QoS */
+    uint8_t actions[2][4];      /* of version 3.x (or none yet) and 5, by QoS */
     uint8_t then[2][4];
     uint32_t own;               /* 1: counted per client, so that nobody shares a budget or window with another */
     uint64_t max_delay;         /* ns */
@@ -257,13 +257,13 @@ bool tg_policy_load(struct tg_policy *policy, const void *blob, size_t bytes, ui
                     char error[TG_ERROR]);
 void tg_policy_free(struct tg_policy *policy);
 
-struct tg_who {                 /* what is known of a client once the broker has accepted it */
+struct tg_who {                 /* what is known of a client, proven once the broker has accepted it */
     const char *client, *username, *listener, *cn, *san;
     uint32_t client_size, username_size, listener_size, cn_size, san_size;
     uint64_t nonce;             /* stands for a client identifier that is empty */
     uint8_t address[16];        /* IPv4 in the first four bytes */
     uint8_t family;             /* 4, 6, 0: a Unix socket */
-    uint8_t version;
+    uint8_t version;            /* 0: it has said nothing yet; only address and listener are known */
     bool has_username, clean_start, bridge;
 };
 
@@ -272,7 +272,8 @@ struct tg_subject {             /* tg_subject_bytes(policy) in all */
     uint64_t first_class;       /* identity of the class that gives the priority; 0: none */
     uint64_t profile;           /* hash of the profile */
     uint8_t priority, exempt, family, version;
-    uint32_t pad;
+    uint8_t exempt_there;       /* whatever it calls itself: by its address and listener alone */
+    uint8_t pad[3];
     uint64_t components[];      /* hashes, by component of the policy */
 };
 
@@ -305,7 +306,7 @@ struct tg_message {
     const char *topic;
     size_t topic_size;
     uint64_t packet, payload;   /* bytes */
-    uint8_t event, qos, retain;
+    uint8_t event, qos, retain; /* qos of a CONNECT: 0 at accept, 1 when it has been read (policy/stages.py) */
     bool again;                 /* may be with the receiver already: it is never dropped or rejected, only delayed */
     bool held;                  /* was delayed before: that is counted already */
     bool ask;                   /* charge nothing */

@@ -1,5 +1,6 @@
-/* What a client is, once the broker has accepted it: its classes, the hashes that its budgets are kept under, and the
- * limits that can meet it. Computed once for a connection and again after a reload; messages only look things up. */
+/* What a client is: its classes, the hashes that its budgets are kept under, and the limits that can meet it. Computed
+ * once for a connection when the broker has accepted it and again after a reload; messages only look things up. For
+ * limits on connecting it is computed before: at accept, when it has said nothing, and of what its CONNECT claims. */
 #include <string.h>
 
 #include "engine.h"
@@ -118,7 +119,8 @@ static bool one_value(const struct tg_policy *policy, uint32_t kind, const struc
     }
 }
 
-/* Whether a client fits a group of conditions; what it captures is kept only then. */
+/* Whether a client fits a group of conditions; what it captures is kept only then. Before it has said anything it fits
+ * none that asks more than where it comes from and where to: not even that it has no user name is known. */
 static bool fits(const struct tg_policy *policy, uint32_t group, const struct tg_who *who,
                  struct piece captures[TG_MAX_CAPTURES])
 {
@@ -127,6 +129,7 @@ static bool fits(const struct tg_policy *policy, uint32_t group, const struct tg
     struct tg_range range = policy->groups[group];
     for (uint32_t i = 0; i < range.count; i++) {
         const struct tg_condition *condition = &policy->conditions[range.first + i];
+        if (who->version == 0 && condition->kind != TG_IF_CIDR && condition->kind != TG_IF_LISTENER) return false;
         bool any = false;
         for (uint32_t v = 0; v < condition->values.count && !any; v++) {
             struct piece tried[TG_MAX_CAPTURES];
@@ -138,6 +141,16 @@ static bool fits(const struct tg_policy *policy, uint32_t group, const struct tg
     }
     memcpy(captures, mine, sizeof mine);
     return true;
+}
+
+/* The same for a class. */
+static bool in_class(const struct tg_policy *policy, const struct tg_class *class, const struct tg_who *who,
+                     struct piece captures[TG_MAX_CAPTURES])
+{
+    if (!fits(policy, class->all_of, who, captures)) return false;
+    bool any = class->any_of.count == 0;
+    for (uint32_t g = 0; g < class->any_of.count && !any; g++) any = fits(policy, class->any_of.first + g, who, captures);
+    return any;
 }
 
 static bool has(const uint64_t mask[TG_MAX_CLASSES / 64], uint32_t class) { return mask[class / 64] >> (class % 64) & 1; }
@@ -206,6 +219,8 @@ size_t tg_resolve(const struct tg_policy *policy, const uint64_t secret[2], cons
     uint64_t mask[TG_MAX_CLASSES / 64] = {0};
     struct piece captures[TG_MAX_CAPTURES] = {{NULL, 0}};
     uint64_t first_class = 0;
+    struct tg_who there = *who; /* anybody at its place */
+    there.version = 0;
     memset(subject, 0, tg_subject_bytes(policy));
     memset(profile, 0, tg_profile_room(policy));
     subject->priority = 2; /* normal, for who is in no class */
@@ -214,10 +229,7 @@ size_t tg_resolve(const struct tg_policy *policy, const uint64_t secret[2], cons
         const struct tg_class *class = &policy->classes[i];
         struct piece mine[TG_MAX_CAPTURES]; /* a class that does not fit captures nothing */
         memcpy(mine, captures, sizeof mine);
-        if (!fits(policy, class->all_of, who, mine)) continue;
-        bool any = class->any_of.count == 0;
-        for (uint32_t g = 0; g < class->any_of.count && !any; g++) any = fits(policy, class->any_of.first + g, who, mine);
-        if (!any) continue;
+        if (!in_class(policy, class, who, mine)) continue;
         memcpy(captures, mine, sizeof mine);
         mask[i / 64] |= (uint64_t)1 << (i % 64);
         if (*class_count == 0) { /* of several, the first in the file gives the priority */
@@ -225,7 +237,9 @@ size_t tg_resolve(const struct tg_policy *policy, const uint64_t secret[2], cons
             subject->priority = class->priority;
         }
         classes[(*class_count)++] = i;
-        if (class->exempt) subject->exempt = 1;
+        if (!class->exempt) continue;
+        subject->exempt = 1;
+        if (in_class(policy, class, &there, mine)) subject->exempt_there = 1;
     }
     subject->first_class = first_class;
     subject->family = who->family;
@@ -255,6 +269,7 @@ size_t tg_resolve(const struct tg_policy *policy, const uint64_t secret[2], cons
     for (uint32_t i = 0; i < head->limits; i++) {
         const struct tg_limit *limit = &policy->limits[i];
         while (event < limit->event) profile->always[++event] = free_limits;
+        if (who->version == 0 && limit->event != TG_CONNECT) continue; /* at accept, in a storm, each counts */
         if (!meets(policy, limit, who, mask, captures)) continue;
         struct tg_entry entry = {.limit = i, .slot = limit->slot, .per = limit->per, .size = UINT64_MAX, .concurrent = UINT64_MAX};
         const struct tg_choice *choice = choose(policy, limit->rate, mask);
