@@ -26,10 +26,15 @@ from support.record_log import RecordLog
 from support.wait import GUARD
 from tidegate.engine.counters import CONNECTIONS, UPSTREAM_UP, Counters
 from tidegate.gateway import supervisor as module
+from tidegate.gateway.ban_book import BanBook
+from tidegate.gateway.ban_file import BanFile
+from tidegate.gateway.ban_keeper import BanKeeper
+from tidegate.gateway.ban_sheet import BanSheet
 from tidegate.gateway.listeners import bind
 from tidegate.gateway.supervisor import Supervisor, WorkerFailed
 from tidegate.gateway.worker import Orders
 from tidegate.policy.address import Address
+from tidegate.policy.model import Key, KeyKind, Policy
 
 P = ParamSpec("P")
 WORKER = (sys.executable, "-m", "tidegate.app.worker")
@@ -63,7 +68,9 @@ class Scene:
         self.log = RecordLog()
         self.lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
         self.host = limits.host(workers=2)
+        self.sheet = BanSheet()
         self.port = 0
+        self.offences: list[bytes] = []
         self._others = {child.pid for child in psutil.Process().children()}
 
     def children(self) -> list[psutil.Process]:
@@ -84,6 +91,7 @@ class Scene:
             broker=self.broker,
             connect_timeout=GUARD,
             max_packet=1 << 20,
+            bans_fd=self.sheet.fd,
             hold_messages=1000,
             hold_bytes=1 << 20,
             hold_pool=1 << 26,
@@ -92,12 +100,16 @@ class Scene:
             log_format="json",
             log_level="warning",
         )
-        return Supervisor(command, orders, [[sock] for sock in sockets], self.log)
+        return Supervisor(command, orders, [[sock] for sock in sockets], self.log, offence=self.offence)
+
+    def offence(self, line: bytes) -> None:
+        """A worker tells one: kept."""
+        self.offences.append(line)
 
     @asynccontextmanager
-    async def running(self, workers: int) -> AsyncIterator[Supervisor]:
+    async def running(self, workers: int, command: tuple[str, ...] = WORKER) -> AsyncIterator[Supervisor]:
         """A supervisor that has started; stopped at the end, which must leave no process."""
-        made = self.supervisor(workers)
+        made = self.supervisor(workers, command)
         try:
             await made.start()
             yield made
@@ -122,6 +134,7 @@ def scene(tmp_path: Path, broker: Broker) -> Iterator[Scene]:
     yield made
     os.close(made.lock)
     os.close(made.host.fd)
+    made.sheet.close()
 
 
 @pytest.fixture
@@ -340,3 +353,78 @@ async def test_stop_while_a_worker_is_replaced_leaves_no_process(
     assert supervisor.processes() == {}
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", scene.port))
+
+
+@on_uvloop
+async def test_all_workers_take_bans_over_at_once_and_successors_begin_with_them(scene: Scene) -> None:
+    async with scene.running(2) as supervisor:
+        generation = scene.sheet.publish(b'{"classes": [], "tables": []}')
+        supervisor.tell_bans()
+        assert await supervisor.bans_known(generation)
+        assert not scene.log.said
+        pid = await kill(supervisor, 0)
+        supervisor.tell_bans()  # also to one that is dead
+        await eventually(restarted(supervisor, 0, pid), "the successor")
+        generation = scene.sheet.publish(b'{"classes": [], "tables": []}')
+        supervisor.tell_bans()
+        await eventually(lambda: supervisor.trouble() is None, "the successor to accept")
+        supervisor.tell_bans()
+        assert await supervisor.bans_known(generation)
+
+
+@on_uvloop
+async def test_a_worker_that_takes_nothing_over_is_not_waited_for_for_ever(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RELOAD_TIMEOUT", 0.05)
+    async with scene.running(1) as supervisor:
+        (worker,) = scene.children()
+        worker.suspend()
+        for _ in range(1000):  # more than its socket takes
+            supervisor.tell_bans()
+        assert not await supervisor.bans_known(scene.sheet.generation + 1)
+        worker.resume()
+        generation = scene.sheet.publish(b'{"classes": [], "tables": []}')
+        supervisor.tell_bans()
+        await eventually(lambda: any_known(supervisor, generation), "the worker to catch up")
+
+
+def any_known(supervisor: Supervisor, generation: int) -> bool:
+    """Whether its worker goes by this sheet."""
+    (process,) = supervisor._processes.values()
+    return process.bans_known >= generation
+
+
+OFFENDING = """
+import tidegate.gateway.worker as module
+from tidegate.app.worker import main
+start = module.Worker.start
+async def start_and_offend(self):
+    await start(self)
+    for number, name in enumerate(("a" * 60_000, "eve")):
+        self._loop.call_later(0.1 * (1 + number), self.ban, "guess", name, None, bytes([192, 0, 2, 7]))
+module.Worker.start = start_and_offend
+main()
+"""
+
+
+@on_uvloop
+async def test_an_offence_bans_in_all_workers_and_on_disk(scene: Scene, tmp_path: Path) -> None:
+    limit = limits.limit("guess", limits.BAN, per=(Key(KeyKind.IP),), rate=limits.rate(1))
+    file = BanFile(tmp_path)
+    keeper = BanKeeper(file, scene.sheet, Policy(limits=(limit,)), scene.log)
+    async with scene.running(2, (sys.executable, "-c", OFFENDING)) as supervisor:
+        keeper.tell = supervisor.tell_bans
+        keeping = asyncio.create_task(keeper.keep())
+        await eventually(lambda: len(scene.offences) == 4, "both workers to tell of both")
+        assert max(map(len, scene.offences)) > 60_000
+        before = scene.sheet.generation
+        for line in scene.offences:
+            keeper.offend(line)
+        await eventually(lambda: scene.sheet.generation > before, "the sheet")
+        assert await supervisor.bans_known(scene.sheet.generation)
+        await eventually(file.path.exists, "the file")
+        keeping.cancel()
+        await asyncio.wait({keeping})
+    (entry,) = BanBook(file.read().entries)
+    assert (str(entry.key), entry.limit, entry.level) == ("ip 192.0.2.7", "guess", 1)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tidegate.engine.counters import ROW_WORDS, Counters
-from tidegate.policy.counts import DelayCounts, LimitCounts
+from tidegate.policy.counts import BanCounts, DelayCounts, LimitCounts
 
 
 @dataclass
@@ -18,6 +18,8 @@ class FakeSource:
     events_lost: int = 0
     counted: Sequence[LimitCounts] = ()
     delayed: Sequence[DelayCounts] = ()
+    banned: Sequence[BanCounts] = ()
+    bans_dropped: int = 0
 
     def __post_init__(self) -> None:
         self.words = memoryview(bytearray(self.workers * ROW_WORDS * 8)).cast("Q")
@@ -30,6 +32,9 @@ class FakeSource:
 
     def delays(self) -> Sequence[DelayCounts]:
         return self.delayed
+
+    def bans(self) -> Sequence[BanCounts]:
+        return self.banned
 
     def processes(self) -> Mapping[str, int]:
         return self.living

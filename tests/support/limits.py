@@ -7,6 +7,7 @@ from tidegate.engine.binding import Engine
 from tidegate.gateway.policy_host import PolicyHost
 from tidegate.policy.model import Action, ByClass, Cases, Event, Limit, Policy, Rate
 
+BAN = Cases(Action.BAN)
 REJECT = Cases(Action.REJECT, v3=Action.DROP)
 
 

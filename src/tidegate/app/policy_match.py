@@ -4,19 +4,18 @@ The engine alone decides which limits meet a message (native/subject.c, native/d
 again, one condition at a time. A generated test holds the two together.
 """
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from ..mqtt.topics import matches
+from ..policy.captures import captures_of_fitting
 from ..policy.model import ClientClass, Conditions, Key, KeyKind, Limit
+from ..policy.patterns import first_fit
 from ..policy.strictness import choose, of_number, of_rates
 
 VERSIONS = {"3.1": 3, "3.1.1": 4, "5": 5}
 _NAMES = {number: name for name, number in VERSIONS.items()}
-_GLOB = re.compile(r"(\*|\?|\{[a-z][a-z0-9_]*\})")
-_WORDS = {"*": ".*?", "?": "."}
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,8 @@ def captured(classes: Sequence[ClientClass], client: Client) -> dict[str, str]:
     """What the patterns of a client's classes capture of it; of two that capture the same, the later holds."""
     found: dict[str, str] = {}
     for one in classes:
-        found |= _captures(one.all_of, client)
-        found |= next((_captures(group, client) for group in one.any_of if not [*_unfit(group, client)]), {})
+        for group in (one.all_of, *[group for group in one.any_of if not [*_unfit(group, client)]][:1]):
+            found |= captures_of_fitting(group, client.client_id, client.username)
     return found
 
 
@@ -102,11 +101,11 @@ def _unlimited(limit: Limit, classes: Collection[str]) -> Iterator[str]:
 
 def _unfit(conditions: Conditions, client: Client) -> Iterator[str]:
     """The conditions that a client does not fulfil."""
-    if conditions.client_id and _first(conditions.client_id, client.client_id) is None:
+    if conditions.client_id and first_fit(conditions.client_id, client.client_id) is None:
         yield f"the client id is not {_alternatives(conditions.client_id)}"
     if conditions.username and client.username is None:
         yield "the client has no user name"
-    elif conditions.username and _first(conditions.username, client.username) is None:
+    elif conditions.username and first_fit(conditions.username, client.username) is None:
         yield f"the user name is not {_alternatives(conditions.username)}"
     if conditions.cidr and not any(client.address in network for network in conditions.cidr if client.address):
         yield f"the address is not in {_alternatives(map(str, conditions.cidr))}"
@@ -120,29 +119,6 @@ def _unfit(conditions: Conditions, client: Client) -> Iterator[str]:
         yield "the client starts clean" if client.clean_start else "the client keeps its session"
     if conditions.bridge not in (None, client.bridge):
         yield "the client is a bridge" if client.bridge else "the client is no bridge"
-
-
-def _captures(conditions: Conditions, client: Client) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for patterns, text in ((conditions.client_id, client.client_id), (conditions.username, client.username)):
-        found |= _first(patterns, text) or {}
-    return found
-
-
-def _first(patterns: Sequence[str], text: str | None) -> dict[str, str] | None:
-    """What the first pattern that fits captures; None when none does."""
-    for pattern in patterns:
-        if text is not None and (found := _regex(pattern).fullmatch(text)):
-            return found.groupdict()
-    return None
-
-
-def _regex(pattern: str) -> re.Pattern[str]:
-    regex = ""
-    for number, part in enumerate(_GLOB.split(pattern)):  # between any two tokens is text, if only empty
-        is_token = number % 2 == 1
-        regex += _WORDS.get(part, f"(?P<{part[1:-1]}>.+?)") if is_token else re.escape(part)
-    return re.compile(regex, re.DOTALL)
 
 
 def _alternatives(words: Iterator[str] | Sequence[str]) -> str:

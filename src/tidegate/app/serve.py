@@ -20,6 +20,9 @@ from ..control.admin import create_app
 from ..control.metrics import create_registry
 from ..control.server import AdminServer
 from ..engine.errors import SegmentError
+from ..gateway.ban_file import BanFile
+from ..gateway.ban_keeper import BanKeeper
+from ..gateway.ban_sheet import BanSheet
 from ..gateway.listeners import bind, unlink_socket_files
 from ..gateway.mosquitto import EmbeddedBroker
 from ..gateway.mosquitto_binary import find_mosquitto, mosquitto_version
@@ -32,11 +35,12 @@ from ..gateway.worker import Orders
 from ..policy.address import Address
 from ..policy.cautions import warnings
 from ..policy.compile import TooMuch
-from ..policy.counts import DelayCounts, LimitCounts
+from ..policy.counts import BanCounts, DelayCounts, LimitCounts
 from ..policy.enforced import unenforced
 from ..policy.problems import SettingsError
 from ..policy.settings import Settings
 from .attribution import tell_transitions
+from .bans import Answer
 from .logs import configure
 from .panel import Started, show
 from .reload import Reloader
@@ -73,10 +77,16 @@ class Running:
     """What the admin endpoint reads of the gateway."""
 
     def __init__(
-        self, supervisor: Supervisor, broker: EmbeddedBroker | None, host: PolicyHost, reloader: Reloader
+        self,
+        supervisor: Supervisor,
+        broker: EmbeddedBroker | None,
+        host: PolicyHost,
+        reloader: Reloader,
+        keeper: BanKeeper,
     ) -> None:
         self._supervisor = supervisor
         self._host = host
+        self._keeper = keeper
         self._reloader = reloader
         self._broker = broker
         self.words = supervisor.words
@@ -110,6 +120,15 @@ class Running:
         """How long messages were held, by limit and class."""
         return self._host.delays(self.words)
 
+    def bans(self) -> Iterator[BanCounts]:
+        """How many are banned, by limit."""
+        return self._keeper.counts()
+
+    @property
+    def bans_dropped(self) -> int:
+        """Bans that there was no room for."""
+        return self._keeper.dropped
+
     def processes(self) -> Mapping[str, int]:
         """The pids of all processes that live now."""
         processes = {"supervisor": os.getpid(), **self._supervisor.processes()}
@@ -130,6 +149,7 @@ async def serve(settings: Settings, config: Path | None = None) -> None:
     log = structlog.get_logger()
     stop = _signals()
     hangups = _hangups(stop)
+    asked = _ban_commands()
     _raise_open_files()
     async with AsyncExitStack() as stack:
         plan = Plan(settings)
@@ -165,6 +185,11 @@ async def serve(settings: Settings, config: Path | None = None) -> None:
         with _set_by(settings, "gateway.buckets"):
             host = _policy_host(settings)
         stack.callback(os.close, host.fd)
+        sheet = BanSheet()
+        stack.callback(sheet.close)
+        keeper = BanKeeper(BanFile(settings.gateway.state_dir), sheet, settings.policy, log)
+        stack.push_async_callback(keeper.close)
+        await keeper.start()
         orders = Orders(
             row=0,
             counters_fd=-1,
@@ -176,6 +201,7 @@ async def serve(settings: Settings, config: Path | None = None) -> None:
             broker=str(plan.broker),
             connect_timeout=settings.gateway.connect_timeout,
             max_packet=settings.gateway.max_packet,
+            bans_fd=sheet.fd,
             wake_fds=[],
             hold_messages=settings.gateway.hold_messages,
             hold_bytes=settings.gateway.hold_bytes,
@@ -184,7 +210,10 @@ async def serve(settings: Settings, config: Path | None = None) -> None:
             log_format=settings.log.format,
             log_level=settings.log.level,
         )
-        supervisor = Supervisor(WORKER, orders, list(zip(*bound, strict=True)), log, host.segment.recover)
+        supervisor = Supervisor(
+            WORKER, orders, list(zip(*bound, strict=True)), log, host.segment.recover, keeper.offend
+        )
+        keeper.tell = supervisor.tell_bans
         stack.push_async_callback(supervisor.stop)
         unbind.pop_all()  # from here on they are the supervisor's
         try:
@@ -196,11 +225,17 @@ async def serve(settings: Settings, config: Path | None = None) -> None:
             return supervisor.trouble() or await probe(_reachable(listen[0]), PROBE_SECONDS)
 
         reloader = Reloader(settings, config, host, log)
-        running = Running(supervisor, embedded, host, reloader)
+        running = Running(supervisor, embedded, host, reloader, keeper)
         admin = AdminServer(create_app(running, create_registry(running), ready, settings.admin.token), admin_socket)
         await admin.start()
         stack.push_async_callback(admin.stop)
-        for task in (_reload_on(hangups, reloader, supervisor), tell_transitions(host, log), _keep_scales(host)):
+        for task in (
+            _reload_on(hangups, reloader, supervisor, host, keeper),
+            _reread_bans_on(asked, keeper, supervisor, settings.gateway.state_dir),
+            keeper.keep(),
+            tell_transitions(host, log),
+            _keep_scales(host),
+        ):
             stack.push_async_callback(_cancel, asyncio.create_task(task))
 
         log.info("serving", listen=[str(address) for address in listen], broker=str(plan.broker), admin=admin.url)
@@ -236,13 +271,32 @@ def _policy_host(settings: Settings) -> PolicyHost:
         raise StartError(str(error), "make the policy smaller") from error
 
 
-async def _reload_on(hangups: asyncio.Queue[None], reloader: Reloader, supervisor: Supervisor) -> None:
+async def _reload_on(
+    hangups: asyncio.Queue[None], reloader: Reloader, supervisor: Supervisor, host: PolicyHost, keeper: BanKeeper
+) -> None:
     while True:
         await hangups.get()
         try:
             await reloader.reload(supervisor)
+            keeper.reload(host.policy)
         except Exception:  # a fault of ours must not end reloading for ever, nor be silent
             structlog.get_logger().exception("reload failed")
+
+
+async def _reread_bans_on(asked: asyncio.Event, keeper: BanKeeper, supervisor: Supervisor, state_dir: Path) -> None:
+    log = structlog.get_logger()
+    while True:
+        await asked.wait()
+        asked.clear()
+        began = time.monotonic()
+        try:
+            known = await supervisor.bans_known(await keeper.reread())
+            problem = keeper.trouble or ("" if known else "a worker does not take them over; look into the log")
+            Answer(os.getpid(), began, problem).write(state_dir)
+        except OSError as error:
+            log.error("state directory cannot be written", reason=str(error))
+        except Exception:  # a fault of ours must not keep commands from the gateway for ever, nor be silent
+            log.exception("bans were not read again")
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
@@ -289,6 +343,13 @@ def _hangups(stop: asyncio.Future[str]) -> asyncio.Queue[None]:
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, handle)
     return hangups
+
+
+def _ban_commands() -> asyncio.Event:
+    """Set by SIGUSR1: a command has changed the bans. Made before any finds us: who does not heed it is ended."""
+    asked = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, asked.set)
+    return asked
 
 
 async def _keep_scales(host: PolicyHost) -> None:

@@ -17,16 +17,9 @@ from ..app.reload import NotReloaded, request
 from ..app.serve import serve as run_gateway
 from ..gateway.start_error import StartError
 from ..policy.problems import SettingsError
-from ..policy.settings import Settings, load
+from .ban import ban
+from .options import CONFIG, settings_of
 from .policy import policy
-
-_CONFIG = click.option(
-    "-c",
-    "--config",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The configuration, tidegate.toml. Without it every setting has its default.",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,7 +29,7 @@ def main() -> None:
 
 
 @main.command()
-@_CONFIG
+@CONFIG
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Overrides log.format.")
 def serve(config: Path | None, log_format: str | None) -> None:
     """Run the gateway.
@@ -44,7 +37,7 @@ def serve(config: Path | None, log_format: str | None) -> None:
     Without a configuration it protects the broker that has port 1883, or runs a Mosquitto of its own. SIGTERM and
     Ctrl-C end it in order; SIGHUP reads the limits again.
     """
-    settings = _load(config)
+    settings = settings_of(config)
     if log_format is not None:
         settings = settings.with_log_format(log_format)
     try:
@@ -73,7 +66,7 @@ def reload(config: Path) -> None:
     The running gateway reads classes and limits again. No connection is dropped, and limits that stay keep their
     budgets. A file that is wrong changes nothing.
     """
-    settings = _load(config)
+    settings = settings_of(config)
     try:
         answer = request(settings, config)
     except NotReloaded as error:
@@ -105,14 +98,14 @@ def init(file: Path) -> None:
 
 
 @main.command()
-@_CONFIG
+@CONFIG
 @click.option("--json", "as_object", is_flag=True, help="Print the findings as JSON.")
 def doctor(config: Path | None, as_object: bool) -> None:
     """Examine this machine.
 
     Versions, permissions, limits, ports, the broker: what is missing, and how to mend it. Nothing is changed.
     """
-    findings = asyncio.run(examine(_load(config)))
+    findings = asyncio.run(examine(settings_of(config)))
     if as_object:
         click.echo(as_json(findings))
     else:
@@ -136,12 +129,5 @@ def demo(seconds: int, as_object: bool) -> None:
         sys.exit(1)
 
 
+main.add_command(ban)
 main.add_command(policy)
-
-
-def _load(config: Path | None) -> Settings:
-    try:
-        return load(config)
-    except SettingsError as error:
-        click.echo(str(error), err=True)
-        sys.exit(2)

@@ -41,6 +41,7 @@ class GatewayMetrics(Collector):
         yield from self._connections(alive)
         yield from self._losses()
         yield from self._limits()
+        yield from self._bans()
         yield from self._holds(alive)
         yield self._delays()
         yield self._lag()
@@ -146,6 +147,20 @@ class GatewayMetrics(Collector):
             "tidegate_reloads_failed",
             "Reloads that changed nothing, because the configuration was wrong.",
             self._source.failed_reloads,
+        )
+
+    def _bans(self) -> Iterator[Metric]:
+        active = GaugeMetricFamily("tidegate_bans", "Bans in force, by the limit that gave them.", labels=["limit"])
+        total = CounterMetricFamily("tidegate_bans", "Bans that a limit has given.", labels=["limit"])
+        for one in self._source.bans():
+            active.add_metric([one.limit], one.active)
+            if one.total is not None:
+                total.add_metric([one.limit], one.total)
+        yield from (active, total)
+        yield _counter(
+            "tidegate_bans_dropped",
+            "Bans in force that were dropped, as there were too many.",
+            self._source.bans_dropped,
         )
 
     def _holds(self, alive: list[int]) -> Iterator[Metric]:

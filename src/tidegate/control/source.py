@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from ..policy.counts import DelayCounts, LimitCounts
+from ..policy.counts import BanCounts, DelayCounts, LimitCounts
 
 
 class Source(Protocol):
@@ -38,6 +38,13 @@ class Source(Protocol):
 
     def delays(self) -> Iterable[DelayCounts]:
         """How long messages were held, once for each limit and class that delays were counted of."""
+
+    @property
+    def bans_dropped(self) -> int:
+        """Bans in force that were dropped since the supervisor began, as there were too many."""
+
+    def bans(self) -> Iterable[BanCounts]:
+        """How many are banned, once for each limit that can ban, for bans by hand, and for all others."""
 
     def processes(self) -> Mapping[str, int]:
         """The pids of the processes that live now: `supervisor`, `worker-0`…, `broker` if it is embedded."""

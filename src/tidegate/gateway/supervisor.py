@@ -27,13 +27,16 @@ from ..engine.counters import (
 from ..policy.address import Address
 from .health import Log
 from .listeners import unlink_socket_files
-from .worker import DRAIN, READY, RELOAD, Orders
+from .offences import MAX_LINE, OFFENCE
+from .worker import BANS, DRAIN, KNOWS, LOADED, READY, RELOAD, Orders
 
 FIRST_PAUSE = 0.1
 """Seconds before a worker that died is replaced; doubled each time that one dies within LIVED."""
 LONGEST_PAUSE = 5.0
 LIVED = 5.0
 """Seconds after which a worker counts as one that works."""
+READ = 1 << 16
+"""Bytes that are read at a time of what a worker says."""
 START_TIMEOUT = 30.0
 """Seconds that a worker may take to accept clients: far above any machine's, so it only ends a hang."""
 
@@ -50,7 +53,8 @@ class WorkerFailed(Exception):
 class _Process:
     """One worker process and the control socket to it."""
 
-    def __init__(self, command: Sequence[str], orders: Orders) -> None:
+    def __init__(self, command: Sequence[str], orders: Orders, offence: Callable[[bytes], None]) -> None:
+        """`offence` takes each line that tells one."""
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -61,6 +65,7 @@ class _Process:
                         orders.counters_fd,
                         orders.segment_fd,
                         orders.lock_fd,
+                        orders.bans_fd,
                         *orders.listen_fds,
                         *orders.wake_fds,
                     ),
@@ -74,7 +79,12 @@ class _Process:
         self.control = ours
         self.orders = orders
         self.is_ready = False
-        self._said = 0
+        self.bans_known = 0
+        """The newest sheet of bans that it has said it goes by."""
+        self._offence = offence
+        self._has_orders = False
+        self._loads = 0
+        self._rest = b""
         self._heard = asyncio.Event()
 
     async def ready(self) -> None:
@@ -83,6 +93,7 @@ class _Process:
         try:
             async with asyncio.timeout(START_TIMEOUT):
                 await loop.sock_sendall(self.control, self.orders.line())
+                self._has_orders = True
                 if await loop.sock_recv(self.control, len(READY)) == READY:
                     self.is_ready = True
                     return
@@ -95,26 +106,52 @@ class _Process:
         if self.control.fileno() >= 0:
             loop = asyncio.get_running_loop()
             with contextlib.suppress(OSError):
-                while said := await loop.sock_recv(self.control, 64):
-                    self._said += said.count(b"\n")
-                    self._heard.set()
+                while said := await loop.sock_recv(self.control, READ):
+                    self._hear(said)
             self.control.close()
         self._heard.set()  # nothing more will be
         while self.process.poll() is None:
             await asyncio.sleep(0.01)
 
+    def _hear(self, said: bytes) -> None:
+        *lines, self._rest = (self._rest + said).split(b"\n")
+        if len(self._rest) > MAX_LINE:  # nothing that a worker says: what comes of it is no line either
+            self._rest = b""
+        for line in lines:
+            if line.startswith(OFFENCE):
+                self._offence(line)
+            elif line.startswith(KNOWS):
+                with contextlib.suppress(ValueError):
+                    self.bans_known = int(line.removeprefix(KNOWS))
+            elif line == LOADED.rstrip():
+                self._loads += 1
+        self._heard.set()
+
     async def reload(self) -> bool:
         """Have it load the segment's policy: whether it has. `ended` must be waiting for it meanwhile."""
-        before = self._said
+        before = self._loads
         await self.tell(RELOAD)
         if not self.is_ready:  # it has yet to load its first, which may be the former one; then it is told anew
             return True
+        return await self._until(lambda: self._loads > before)
+
+    async def knows_bans(self, generation: int) -> bool:
+        """Whether it goes by this sheet of bans, or a newer one; waits for it likewise."""
+        return not self.is_ready or await self._until(lambda: self.bans_known >= generation)
+
+    def tell_bans(self) -> None:
+        """Have it read the sheet of bans. Waits for nothing: one who does not take this has the same yet to read."""
+        if self._has_orders:
+            with contextlib.suppress(OSError):
+                self.control.send(BANS)
+
+    async def _until(self, is_so: Callable[[], bool]) -> bool:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RELOAD_TIMEOUT):
-                while self._said == before and self.control.fileno() >= 0:
+                while not is_so() and self.control.fileno() >= 0:
                     self._heard.clear()
                     await self._heard.wait()
-        return self._said > before
+        return is_so()
 
     async def tell(self, order: bytes) -> None:
         with contextlib.suppress(OSError, ValueError):  # it is ending already, or has ended
@@ -131,16 +168,19 @@ class Supervisor:
         sockets: Sequence[Sequence[socket.socket]],
         log: Log,
         recover: Callable[[int], None] = lambda _: None,
+        offence: Callable[[bytes], None] = lambda _: None,
     ) -> None:
         """`sockets[n]` are worker n's listening sockets; row, descriptors and counters in `orders` are filled in.
 
         `recover`: takes the number of a worker that has died; forgets in the segment what it had in flight.
+        `offence`: takes each line by which a worker tells one (`offences`).
         """
         self.workers = len(sockets)
         self.restarts = 0
         self._command = command
         self._log = log
         self._recover = recover
+        self._offence = offence
         self._counters_fd = create_block(self.workers)
         self.words = open_block(self._counters_fd)
         self._sockets = sockets
@@ -195,6 +235,17 @@ class Supervisor:
             if not done and process.process.poll() is None:
                 self._log.error("worker does not load the new policy", worker=process.orders.row)
 
+    def tell_bans(self) -> None:
+        """Have all workers read the sheet of bans; one that is being replaced starts with it."""
+        for process in self._processes.values():
+            process.tell_bans()
+
+    async def bans_known(self, generation: int) -> bool:
+        """Whether all workers that live go by this sheet of bans, or a newer one, which they are given time for."""
+        processes = list(self._processes.values())
+        known = await asyncio.gather(*(process.knows_bans(generation) for process in processes))
+        return all(done or process.process.poll() is not None for process, done in zip(processes, known, strict=True))
+
     def processes(self) -> Mapping[str, int]:
         """The living workers: name to process id."""
         return {
@@ -212,7 +263,7 @@ class Supervisor:
         return None
 
     async def _spawn(self, row: int) -> None:
-        process = _Process(self._command, self._orders[row])
+        process = _Process(self._command, self._orders[row], self._offence)
         self._processes[row] = process
         try:
             await process.ready()

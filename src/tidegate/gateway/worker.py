@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import cast
@@ -25,11 +25,14 @@ from ..engine.errors import PolicyError
 from ..engine.memory import boot, map_memory
 from ..policy.address import Address
 from .alarm import Alarm
+from .ban_sheet import read_sheet
+from .bans import Bans
 from .collector import Collector
 from .connection import Connection
 from .dial import dial
 from .health import Health, Log
 from .listeners import BACKLOG, unlink_socket_files
+from .offences import Tellings
 from .relay import Relay, Upstream
 from .waiting import Waiting
 
@@ -45,6 +48,12 @@ RELOAD = b"reload\n"
 """What it is told when the segment holds a new generation of the policy."""
 LOADED = b"loaded\n"
 """What it says when it decides by the newest policy."""
+BANS = b"bans\n"
+"""What it is told when there is a new sheet of bans."""
+KNOWS = b"knows "
+"""What it says when it goes by a sheet of bans, with the sheet's generation."""
+MOST_UNSAID = 1 << 20
+"""Bytes that wait for the supervisor to hear them; beyond it offences are not told."""
 LAG_INTERVAL = 0.1
 """Seconds between two looks at how late the event loop is."""
 COLLECT_INTERVAL = 1.0
@@ -78,6 +87,8 @@ class Orders:
     """Their bytes."""
     hold_pool: int
     """Bytes that may be held for all connections of the worker."""
+    bans_fd: int
+    """The memory with the bans in force (`ban_sheet`)."""
     wake_fds: list[int]
     """By worker, an eventfd: what another worker's clients wait for may be free."""
     drain_timeout: float
@@ -107,6 +118,10 @@ class Worker:
         self.waiting: Waiting | None = Waiting(
             self.engine, self.counters, orders.hold_messages, orders.hold_bytes, orders.hold_pool
         )
+        self.bans = Bans()
+        self.say: Callable[[bytes], None] | None = None
+        """Tells the supervisor a line; set once it listens."""
+        self._tellings = Tellings()
         self.relays: set[Relay] = set()
         self._turns: OrderedDict[Relay, None] = OrderedDict()
         self._are_turns_due = False
@@ -156,6 +171,26 @@ class Worker:
             os.eventfd_read(self._orders.wake_fds[self._orders.row])
         assert self.waiting is not None
         self.waiting.look(time.monotonic())
+
+    # Bans
+
+    def ban(self, limit: str, client_id: str, username: str | None, address: bytes) -> None:
+        """Have the supervisor ban whom this limit, which bans, has found over it. `address`: 4, 16 or no bytes.
+
+        It may be called for each attempt: what the supervisor has heard just now it is not told again.
+        """
+        line = self._tellings.line(limit, client_id, username, address, time.monotonic())
+        if line is not None and self.say is not None:
+            self.say(line)
+
+    def load_bans(self) -> int | None:
+        """Go by the newest sheet of bans: its generation. None while that is being written: another order comes."""
+        found = read_sheet(self._orders.bans_fd)
+        if found is None:
+            return None
+        generation, sheet = found
+        self.bans.load(sheet)
+        return generation
 
     async def drain(self) -> None:
         """Accept no more and end all connections, spread over `drain_timeout`: wills and reconnects do not storm."""
@@ -287,7 +322,7 @@ async def serve(orders: Orders, control: socket.socket, log: Log) -> None:
     loop = asyncio.get_running_loop()
     worker = Worker(orders, log, loop)
     reader, writer = await asyncio.open_unix_connection(sock=control)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         # timeout(1) and systemd signal all processes of a service: the supervisor alone decides what they mean.
         loop.add_signal_handler(number, lambda: None)
     if not worker.reload():
@@ -297,9 +332,20 @@ async def serve(orders: Orders, control: socket.socket, log: Log) -> None:
         if worker.reload():
             writer.write(LOADED)
 
-    supervisor = Supervision(reader, orders, reload)
+    def load_bans() -> None:
+        generation = worker.load_bans()
+        if generation is not None:
+            writer.write(KNOWS + b"%d\n" % generation)
+
+    def say(line: bytes) -> None:
+        if writer.transport.get_write_buffer_size() < MOST_UNSAID:
+            writer.write(line)
+
+    worker.load_bans()
+    supervisor = Supervision(reader, orders, {RELOAD: reload, BANS: load_bans})
     await worker.start()
     writer.write(READY)  # before anything that an order may have it say
+    worker.say = say
     essential = {
         asyncio.ensure_future(task)
         for task in (supervisor.follow(), worker.watch_broker(), worker.measure_lag(), collect_garbage())
@@ -317,21 +363,24 @@ async def serve(orders: Orders, control: socket.socket, log: Log) -> None:
 class Supervision:
     """What the supervisor says, and whether it lives."""
 
-    def __init__(self, reader: asyncio.StreamReader, orders: Orders, reload: Callable[[], None]) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, orders: Orders, answers: Mapping[bytes, Callable[[], None]]
+    ) -> None:
+        """`answers`: what to do at which line, other than DRAIN."""
         self.drain = asyncio.Event()
-        self._reload = reload
+        self._answers = answers
         self._reader = reader
         self._orders = orders
 
     async def follow(self) -> None:
-        """Do as told: reload, or set `drain`; end the process when the supervisor is gone, also while it drains."""
+        """Do as told: answer, or set `drain`; end the process when the supervisor is gone, also while it drains."""
         while True:
             try:
                 line = await self._reader.readline()
             except OSError:
                 line = b""
-            if line == RELOAD:
-                self._reload()
+            if line in self._answers:
+                self._answers[line]()
                 continue
             if line != DRAIN:
                 unlink_socket_files(Address.parse(text) for text in self._orders.listen)

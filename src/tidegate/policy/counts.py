@@ -36,3 +36,14 @@ class DelayCounts:
     """Of all of them together."""
     buckets: tuple[int, ...]
     """For each of `engine.counters.DELAY_BOUNDS`, those of at most so long and longer than the bound before."""
+
+
+@dataclass(frozen=True, slots=True)
+class BanCounts:
+    """Bans of one limit; "" for those by hand, OTHER for limits that are gone or ban no more."""
+
+    limit: str
+    active: int
+    """In force now."""
+    total: int | None
+    """Begun since the start; None where nobody counts them, by hand and OTHER."""

@@ -1,6 +1,8 @@
 """Values that clients are compared with: globs with captures, networks, topic filters."""
 
 import re
+from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from ..mqtt.errors import PacketError
@@ -11,6 +13,8 @@ KEY_WORDS = ("client", "username", "ip", "topic", "class", "listener", "all")
 """What `per` knows by itself, so that no capture may be called it."""
 MAX_PATTERN = 1024
 """Characters of a pattern; a client identifier has rarely more than 64."""
+MAX_PATTERNS_READY = 4096
+"""Patterns that are kept as regular expressions; beyond it they are made anew."""
 MAX_FILTER = 65535
 """Bytes of a topic filter (section 1.5.4)."""
 MAX_LEVELS = 128
@@ -18,6 +22,7 @@ MAX_LEVELS = 128
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _CAPTURE = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_RUNS = re.compile(r"(\*+|\{[a-z][a-z0-9_]*\})")
 
 
 def read_pattern(value: object) -> str:
@@ -58,6 +63,39 @@ def read_plain_pattern(value: object) -> str:
 def captures_of(pattern: str) -> list[str]:
     """The names of a pattern's captures."""
     return _BRACES.findall(pattern)
+
+
+def is_capture(name: str) -> bool:
+    """Whether a capture can be called so."""
+    return bool(_CAPTURE.fullmatch(name)) and name not in KEY_WORDS
+
+
+def first_fit(patterns: Sequence[str], text: str | None) -> dict[str, str] | None:
+    """What the first pattern that fits the whole text captures; None when none does, as of a text that is not there."""
+    for pattern in patterns:
+        if text is not None and (found := _regex(pattern).fullmatch(text)):
+            return found.groupdict()
+    return None
+
+
+@lru_cache(maxsize=MAX_PATTERNS_READY)
+def _regex(pattern: str) -> re.Pattern[str]:
+    """The pattern as a regular expression, which reads a hostile text once as well.
+
+    Each run takes as little as it can, and all but the last are atomic groups, which are not tried again: as in
+    native/subject.c, an earlier run never needs more than its shortest match.
+    """
+    head, *rest = _RUNS.split(pattern)
+    runs = [
+        (".*?" if run.startswith("*") else f"(?P<{run[1:-1]}>.+?)") + _plain(text)
+        for run, text in zip(rest[::2], rest[1::2], strict=True)
+    ]
+    regex = _plain(head) + "".join(f"(?>{run})" for run in runs[:-1]) + "".join(runs[-1:])
+    return re.compile(regex, re.DOTALL)
+
+
+def _plain(text: str) -> str:
+    return ".".join(map(re.escape, text.split("?")))
 
 
 def read_network(value: object) -> IPv4Network | IPv6Network:

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import cast
 
@@ -30,9 +31,14 @@ from tidegate.engine.counters import (
     open_block,
 )
 from tidegate.gateway import health, worker
+from tidegate.gateway.ban_book import Entry
+from tidegate.gateway.ban_sheet import BanSheet, sheet_of
+from tidegate.gateway.bans import Ban
 from tidegate.gateway.connection import Connection
+from tidegate.gateway.offences import Offence
 from tidegate.gateway.relay import Relay
-from tidegate.gateway.worker import DRAIN, MAX_OPENING, READY, Orders, Worker
+from tidegate.gateway.worker import BANS, DRAIN, MAX_OPENING, READY, Orders, Worker
+from tidegate.policy.ban_keys import BanKey
 
 ORDERS = Orders(
     row=0,
@@ -48,6 +54,7 @@ ORDERS = Orders(
     hold_messages=1000,
     hold_bytes=1 << 20,
     hold_pool=1 << 26,
+    bans_fd=-1,
     wake_fds=[],
     drain_timeout=0.2,
     log_format="json",
@@ -110,10 +117,12 @@ class Scene:
         self.counters_fd = create_block(1)
         self.host = limits.host()
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.sheet = BanSheet()
         self.orders = replace(
             ORDERS,
             counters_fd=self.counters_fd,
             segment_fd=self.host.fd,
+            bans_fd=self.sheet.fd,
             wake_fds=[self.wake_fd],
             listener_names=["tcp://127.0.0.1:0"],
             broker=f"unix:{self.path}",
@@ -127,6 +136,7 @@ class Scene:
         os.close(self.counters_fd)
         os.close(self.host.fd)
         os.close(self.wake_fd)
+        self.sheet.close()
 
 
 @pytest.fixture
@@ -413,6 +423,45 @@ class TestWaiting:
             os.close(fd)
 
 
+EVE = b"\xc0\x00\x02\x07"
+"""192.0.2.7."""
+
+
+def ban_of_eve() -> bytes:
+    """A sheet with the ban of her address."""
+    return sheet_of([Entry(BanKey(ip_network("192.0.2.7")), "guess", 0.0, 100.0)], ())
+
+
+class TestBans:
+    async def test_it_goes_by_the_newest_sheet(self, scene: Scene) -> None:
+        made = scene.worker()
+        assert made.load_bans() == 1
+        assert made.bans.of_address(EVE, 50.0) is None
+        scene.sheet.publish(ban_of_eve())
+        assert made.load_bans() == 2
+        assert made.bans.of_address(EVE, 50.0) == Ban("guess", 100.0)
+
+    async def test_a_sheet_that_is_being_written_is_left_alone(self, scene: Scene) -> None:
+        made = scene.worker()
+        scene.sheet.publish(ban_of_eve())
+        made.load_bans()
+        os.pwrite(scene.sheet.fd, b"x", 20)
+        assert made.load_bans() is None
+        assert made.bans.of_address(EVE, 50.0) == Ban("guess", 100.0)
+
+    async def test_the_supervisor_is_told_of_an_offence_once(self, scene: Scene) -> None:
+        made = scene.worker()
+        told: list[bytes] = []
+        made.ban("guess", "eve", None, EVE)  # nobody listens yet
+        made.say = told.append
+        for client_id in ("eve2", "eve2", "eve3"):
+            made.ban("guess", client_id, None, EVE)
+        address = ip_address("192.0.2.7")
+        assert [Offence.read(line.rstrip()) for line in told] == [
+            Offence("guess", client_id, None, address) for client_id in ("eve2", "eve3")
+        ]
+
+
 async def test_the_lag_is_counted_in_cumulative_buckets(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "LAG_INTERVAL", 0.001)
     made = scene.worker()
@@ -442,6 +491,7 @@ class TestProcess:
                     orders.counters_fd,
                     orders.segment_fd,
                     orders.lock_fd,
+                    orders.bans_fd,
                     *orders.listen_fds,
                     *orders.wake_fds,
                 ),
@@ -467,7 +517,16 @@ class TestProcess:
             assert client.until_closed() == [CLOSED]
         assert process.wait(GUARD) == 0
 
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_it_says_which_bans_it_goes_by(
+        self, scene: Scene, control: tuple[subprocess.Popen[bytes], socket.socket]
+    ) -> None:
+        _, ours = control
+        generation = scene.sheet.publish(ban_of_eve())
+        ours.sendall(BANS)
+        with ours.makefile("rb") as lines:
+            assert lines.readline() == b"knows %d\n" % generation
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
     def test_signals_are_for_the_supervisor(
         self, control: tuple[subprocess.Popen[bytes], socket.socket], number: signal.Signals
     ) -> None:

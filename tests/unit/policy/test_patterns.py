@@ -2,7 +2,15 @@ from ipaddress import ip_network
 
 import pytest
 
-from tidegate.policy.patterns import captures_of, read_filter, read_network, read_pattern, read_plain_pattern
+from tidegate.policy.patterns import (
+    captures_of,
+    first_fit,
+    is_capture,
+    read_filter,
+    read_network,
+    read_pattern,
+    read_plain_pattern,
+)
 from tidegate.policy.problems import BadValue
 
 
@@ -43,6 +51,40 @@ def test_patterns(text: str, captures: list[str]) -> None:
 def test_what_is_no_pattern(value: object, told: str) -> None:
     with pytest.raises(BadValue, match=told):
         read_pattern(value)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "text", "found"),
+    [
+        (["sensor-*"], "sensor-", {}),
+        (["sensor-*"], "sensor", None),
+        (["a", "b*"], "bc", {}),
+        (["a?c"], "abc", {}),
+        (["a?c"], "a\nc", {}),
+        (["a.c"], "abc", None),
+        (["{tenant}:*"], "acme:u:v", {"tenant": "acme"}),
+        (["{tenant}:*"], ":u", None),
+        (["{a}-{b}"], "x-y-z", {"a": "x", "b": "y-z"}),
+        (["*-{a}-b"], "x-y-z-b", {"a": "y-z"}),
+        (["{a}?"], "xyz", {"a": "xy"}),
+        (["x", "{a}:{b}:*"], "1:2:3:4", {"a": "1", "b": "2"}),
+        (["*"], None, None),
+        ([], "a", None),
+    ],
+)
+def test_the_first_that_fits_captures(patterns: list[str], text: str | None, found: dict[str, str] | None) -> None:
+    assert first_fit(patterns, text) == found
+
+
+def test_a_hostile_text_is_read_once() -> None:
+    """Tried again for each run, this would take a day and more."""
+    assert first_fit(["*a*b*c*d*e*f*x"], "abcdef" * 10_000) is None
+    assert first_fit(["{a}:{b}:{c}:{d}:x"], ":" * 65_000) is None
+
+
+@pytest.mark.parametrize(("name", "may"), [("tenant", True), ("a_2", True), ("ip", False), ("A", False), ("", False)])
+def test_names_of_captures(name: str, may: bool) -> None:
+    assert is_capture(name) == may
 
 
 def test_a_plain_pattern_captures_nothing() -> None:

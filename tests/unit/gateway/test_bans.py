@@ -1,0 +1,131 @@
+import math
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from tidegate.gateway.ban_book import Entry
+from tidegate.gateway.ban_sheet import sheet_of
+from tidegate.gateway.bans import Ban, Bans
+from tidegate.policy.ban_keys import BanKey, short
+from tidegate.policy.captures import capturing
+from tidegate.policy.model import ClientClass
+from unit.policy.reading import settings_of
+
+NOW = 50.0
+CLASSES = '[class.a]\nusername = "{tenant}:*"\n[class.b]\nclient_id = "{tenant}/*"\ncidr = "10.0.0.0/8"\n'
+UNIX = b""
+
+
+def at(text: str) -> bytes:
+    return ip_address(text).packed
+
+
+def bans(*keys: BanKey, until: float = 100.0, classes: tuple[ClientClass, ...] = ()) -> Bans:
+    made = Bans()
+    made.load(sheet_of([Entry(key, "guess", 0.0, until) for key in keys], capturing(classes)))
+    return made
+
+
+def test_without_bans_nobody_is_banned() -> None:
+    for made in (Bans(), bans()):
+        assert made.of_address(at("192.0.2.7"), NOW) is None
+        assert made.of_client("c", None, at("192.0.2.7"), NOW) is None
+
+
+class TestOfAddress:
+    @pytest.mark.parametrize(
+        ("network", "inside", "outside"),
+        [
+            ("192.0.2.7", ["192.0.2.7"], ["192.0.2.6", "::c000:207"]),
+            ("192.0.2.0/24", ["192.0.2.0", "192.0.2.255"], ["192.0.1.255", "192.0.3.0"]),
+            ("10.0.0.0/9", ["10.127.255.255"], ["10.128.0.0"]),
+            ("0.0.0.0/0", ["0.0.0.0", "255.255.255.255"], ["::"]),
+            ("0.0.0.1", ["0.0.0.1"], ["0.0.0.0", "0.0.1.1"]),
+            ("2001:db8::/63", ["2001:db8:0:1::"], ["2001:db8:0:2::", "32.1.13.184"]),
+            ("::1", ["::1"], ["0.0.0.1", "::2"]),
+        ],
+    )
+    def test_networks(self, network: str, inside: list[str], outside: list[str]) -> None:
+        made = bans(BanKey(ip_network(network)))
+        assert all(made.of_address(at(address), NOW) == Ban("guess", 100.0) for address in inside)
+        assert not any(made.of_address(at(address), NOW) for address in outside)
+        assert made.of_address(UNIX, NOW) is None
+
+    def test_a_unix_socket(self) -> None:
+        made = bans(BanKey(is_unix=True))
+        assert made.of_address(UNIX, NOW) == Ban("guess", 100.0)
+        assert made.of_address(at("0.0.0.0"), NOW) is None
+
+    def test_of_several_the_longest(self) -> None:
+        made = Bans()
+        lengths = {"192.0.2.7": 60.0, "192.0.2.0/24": math.inf, "192.0.0.0/16": 70.0}
+        keys = {BanKey(ip_network(text)): until for text, until in lengths.items()}
+        made.load(sheet_of([Entry(key, f"until {until}", 0.0, until) for key, until in keys.items()], ()))
+        assert made.of_address(at("192.0.2.7"), NOW) == Ban("until inf", math.inf)
+        assert made.of_address(at("192.0.9.9"), NOW) == Ban("until 70.0", 70.0)
+
+    def test_until_it_ends(self) -> None:
+        made = bans(BanKey(ip_network("192.0.2.7")))
+        assert made.of_address(at("192.0.2.7"), 99.9)
+        assert made.of_address(at("192.0.2.7"), 100.0) is None
+
+    def test_more_than_an_address_is_for_of_client(self) -> None:
+        made = bans(BanKey(ip_network("192.0.2.7"), client_id="c"))
+        assert made.of_address(at("192.0.2.7"), NOW) is None
+
+
+class TestOfClient:
+    @pytest.mark.parametrize(
+        ("key", "fitting", "others"),
+        [
+            (BanKey(client_id="c"), [("c", None, "::1"), ("c", "u", "")], [("d", None, "::1"), ("", "c", "::1")]),
+            (BanKey(username="u"), [("c", "u", "::1")], [("u", None, "::1"), ("c", "", "::1")]),
+            (BanKey(username=""), [("c", "", "::1")], [("c", None, "::1")]),
+            (BanKey(is_anonymous=True), [("c", None, "::1")], [("c", "", "::1")]),
+            (
+                BanKey(ip_network("192.0.2.0/24"), client_id="c", username="u"),
+                [("c", "u", "192.0.2.9")],
+                [("c", "u", "192.0.3.9"), ("c", None, "192.0.2.9"), ("d", "u", "192.0.2.9"), ("c", "u", "")],
+            ),
+            (BanKey(is_unix=True, client_id="c"), [("c", None, "")], [("c", None, "0.0.0.0"), ("d", None, "")]),
+            (
+                BanKey(captures=(("tenant", "acme"),)),
+                [("c", "acme:u", "192.0.2.7"), ("acme/1", None, "10.0.0.1"), ("acme/1", "x:u", "10.0.0.1")],
+                [("c", "acme", "192.0.2.7"), ("acme/1", None, "192.0.2.7"), ("acme/1", None, ""), ("c", "x:u", "::1")],
+            ),
+            (
+                BanKey(ip_network("10.0.0.0/8"), captures=(("tenant", "acme"),)),
+                [("acme/1", None, "10.0.0.1")],
+                [("c", "acme:u", "192.0.2.7")],
+            ),
+        ],
+    )
+    def test_all_that_is_given_must_fit(
+        self, key: BanKey, fitting: list[tuple[str, str | None, str]], others: list[tuple[str, str | None, str]]
+    ) -> None:
+        made = bans(key, classes=settings_of(CLASSES).policy.classes)
+        for client_id, username, address in fitting:
+            packed = at(address) if address else UNIX
+            assert made.of_client(client_id, username, packed, NOW) == Ban("guess", 100.0), (client_id, username)
+        for client_id, username, address in others:
+            assert made.of_client(client_id, username, at(address) if address else UNIX, NOW) is None
+
+    def test_long_texts_are_found_by_what_stands_for_them(self) -> None:
+        made = bans(BanKey(client_id=short("c" * 5000)))
+        assert made.of_client("c" * 5000, None, UNIX, NOW)
+        assert made.of_client("c" * 5001, None, UNIX, NOW) is None
+
+    def test_an_address_alone_is_for_of_address(self) -> None:
+        made = bans(BanKey(ip_network("192.0.2.7")))
+        assert made.of_client("c", None, at("192.0.2.7"), NOW) is None
+
+    def test_a_capture_that_no_class_has_any_more_finds_nobody(self) -> None:
+        made = bans(BanKey(captures=(("tenant", "acme"),)))
+        assert made.of_client("acme/1", "acme:u", at("10.0.0.1"), NOW) is None
+
+    def test_a_new_sheet_replaces_the_former(self) -> None:
+        made = bans(BanKey(client_id="c"), BanKey(ip_network("192.0.2.7")))
+        made.load(sheet_of([Entry(BanKey(client_id="d"), "", 0.0, math.inf)], ()))
+        assert made.of_client("c", None, UNIX, NOW) is None
+        assert made.of_address(at("192.0.2.7"), NOW) is None
+        assert made.of_client("d", None, UNIX, NOW) == Ban("", math.inf)
