@@ -5,7 +5,19 @@ from collections.abc import Iterator
 import pytest
 
 from support import wire
-from support.limited import Limited, Watcher, answer_of, answers, burst, join, limited, pubrels, told, unique
+from support.limited import (
+    Limited,
+    Watcher,
+    answer_of,
+    answers,
+    burst,
+    every_version,
+    join,
+    limited,
+    pubrels,
+    told,
+    unique,
+)
 from support.raw import CLOSED
 from support.wait import until
 
@@ -46,8 +58,6 @@ topic = "both/strict"
 rate = "5/h burst 5"
 on_excess = { v3 = "disconnect", default = "reject" }
 """
-VERSIONS = {"3.1": wire.V31, "3.1.1": wire.V311, "5": wire.V5}
-every_version = pytest.mark.parametrize("version", VERSIONS.values(), ids=VERSIONS)
 TEN = [str(number).encode() for number in range(1, 11)]
 
 

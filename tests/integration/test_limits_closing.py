@@ -7,7 +7,21 @@ from pathlib import Path
 import pytest
 
 from support import wire
-from support.limited import AMPLE, Limited, Watcher, acks, burst, join, limited, lines, numbers, told, unique
+from support.limited import (
+    AMPLE,
+    Limited,
+    Watcher,
+    acks,
+    burst,
+    every_qos,
+    every_version,
+    join,
+    limited,
+    lines,
+    numbers,
+    told,
+    unique,
+)
 from support.raw import CLOSED
 from support.wait import until
 
@@ -31,9 +45,6 @@ rate = "3/h burst 3"
 on_excess = "disconnect"
 """
 TIGHT = "3/h burst 3"
-VERSIONS = {"3.1": wire.V31, "3.1.1": wire.V311, "5": wire.V5}
-every_version = pytest.mark.parametrize("version", VERSIONS.values(), ids=VERSIONS)
-every_qos = pytest.mark.parametrize("qos", [0, 1, 2])
 
 
 def policy(rate: str = TIGHT) -> str:

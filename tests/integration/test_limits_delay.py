@@ -21,6 +21,8 @@ from support.limited import (
     acks,
     answers,
     burst,
+    every_qos,
+    every_version,
     join,
     limited,
     lines,
@@ -66,9 +68,6 @@ rate = "20/s burst 2"
 max_delay = "1h"
 """
 TIGHT = "3/h burst 3"
-VERSIONS = {"3.1": wire.V31, "3.1.1": wire.V311, "5": wire.V5}
-every_version = pytest.mark.parametrize("version", VERSIONS.values(), ids=VERSIONS)
-every_qos = pytest.mark.parametrize("qos", [0, 1, 2])
 
 
 def policy(rate: str = TIGHT) -> str:

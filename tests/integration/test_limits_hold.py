@@ -7,7 +7,18 @@ import pytest
 
 from support import wire
 from support.late_gateway import late
-from support.limited import AMPLE, Watcher, acks, burst, join, limited, lines, numbers, told
+from support.limited import (
+    AMPLE,
+    Watcher,
+    acks,
+    burst,
+    every_version,
+    join,
+    limited,
+    lines,
+    numbers,
+    told,
+)
 from support.raw import CLOSED, RawClient
 from support.wait import until
 
@@ -19,8 +30,6 @@ rate = "RATE"
 max_delay = "1h"
 """
 TIGHT = "3/h burst 3"
-VERSIONS = {"3.1": wire.V31, "3.1.1": wire.V311, "5": wire.V5}
-every_version = pytest.mark.parametrize("version", VERSIONS.values(), ids=VERSIONS)
 
 
 def policy(rate: str = TIGHT) -> str:

@@ -6,7 +6,18 @@ import pytest
 
 from support import wire
 from support.gateway import Gateway
-from support.limited import UNBOUNDED, Limited, Watcher, burst, limited, login, metric, told, unique
+from support.limited import (
+    UNBOUNDED,
+    Limited,
+    Watcher,
+    burst,
+    every_version,
+    limited,
+    login,
+    metric,
+    told,
+    unique,
+)
 from support.mute_broker import MuteBroker
 from support.raw import CLOSED, RawClient
 from support.sides import password_file
@@ -45,8 +56,6 @@ per = ["class", "topic"]
 rate = "10/h burst 10"
 on_excess = { v3 = "drop", default = "reject" }
 """
-VERSIONS = {"3.1": wire.V31, "3.1.1": wire.V311, "5": wire.V5}
-every_version = pytest.mark.parametrize("version", VERSIONS.values(), ids=VERSIONS)
 
 
 @pytest.fixture(scope="module")

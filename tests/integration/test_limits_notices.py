@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 
 from support import wire
-from support.limited import Limited, answers, burst, join, limited, pubrels, told, unique
+from support.limited import (
+    Limited,
+    answers,
+    burst,
+    every_version,
+    join,
+    limited,
+    pubrels,
+    told,
+    unique,
+)
 from support.raw import CLOSED, RawClient
 
 THROTTLE = "$tidegate/throttle"
@@ -36,8 +46,6 @@ topic = "end/#"
 rate = "1/h burst 1"
 on_excess = "disconnect"
 """
-VERSIONS = {"3.1": wire.V31, "3.1.1": wire.V311, "5": wire.V5}
-every_version = pytest.mark.parametrize("version", VERSIONS.values(), ids=VERSIONS)
 
 
 @pytest.fixture(scope="module")

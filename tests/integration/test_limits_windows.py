@@ -9,7 +9,20 @@ import pytest
 
 from support import wire
 from support.late_gateway import Late, late
-from support.limited import acks, answer_of, answers, burst, join, lines, metric, numbers, pubrels, told
+from support.limited import (
+    VERSIONS,
+    acks,
+    answer_of,
+    answers,
+    burst,
+    every_version,
+    join,
+    lines,
+    metric,
+    numbers,
+    pubrels,
+    told,
+)
 from support.raw import CLOSED, RawClient
 from support.wait import until
 
@@ -36,8 +49,6 @@ per = "client"
 concurrent = NUMBER
 on_excess = { v3 = "drop", default = "reject" }
 """
-VERSIONS = {"3.1": wire.V31, "3.1.1": wire.V311, "5": wire.V5}
-every_version = pytest.mark.parametrize("version", VERSIONS.values(), ids=VERSIONS)
 
 
 def policy(number: int = WINDOW) -> str:

@@ -93,6 +93,7 @@ class Scene:
             max_packet=1 << 20,
             bans_fd=self.sheet.fd,
             hold_messages=1000,
+            waiting_room=1000,
             hold_bytes=1 << 20,
             hold_pool=1 << 26,
             wake_fds=[],

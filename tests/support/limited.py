@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from . import wire
@@ -20,6 +21,10 @@ ACK = {0: "", 1: "PUBACK", 2: "PUBREC"}
 """What a message is answered first, by its QoS."""
 AMPLE = "1000000/s burst 1000000"
 """A rate that nothing here exceeds: in the place of a tight one it lets go what waits."""
+
+VERSIONS = {"3.1": wire.V31, "3.1.1": wire.V311, "5": wire.V5}
+every_version = pytest.mark.parametrize("version", VERSIONS.values(), ids=VERSIONS)
+every_qos = pytest.mark.parametrize("qos", [0, 1, 2])
 
 _names = itertools.count(1)
 

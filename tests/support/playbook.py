@@ -2,7 +2,10 @@
 
 from tidegate.engine.binding import Engine
 from tidegate.engine.counters import ROW_WORDS, Counters
+from tidegate.gateway.admission import Door
+from tidegate.gateway.bans import Bans
 from tidegate.gateway.connection import END, FREE_CLIENT, HOLD_CLIENT, OPEN_UPSTREAM, RESUME, Connection
+from tidegate.gateway.room import Room
 from tidegate.gateway.states import State
 from tidegate.gateway.waiting import Waiting
 from tidegate.mqtt.connack import Connack
@@ -57,6 +60,11 @@ def waiting_room(
     return Waiting(engine, counters, messages, size, pool)
 
 
+def door_of(waiting: Waiting, room: int = 1000, bans: Bans | None = None) -> Door:
+    """A worker's door; nobody is told of offences."""
+    return Door(waiting, bans or Bans(), Room(room, waiting.counters), lambda *_: None)
+
+
 class Playbook:
     """Drives one connection; time stands still unless `at` moves it."""
 
@@ -67,16 +75,18 @@ class Playbook:
         engine: Engine | None = None,
         waiting: Waiting | None = None,
         address: bytes = ADDRESS,
+        door: Door | None = None,
+        now: float = 0.0,
     ) -> None:
-        """`waiting`: the worker's, which connections of one engine share; one of its own if absent."""
+        """`waiting`: the worker's, which connections of one engine share; one of its own if absent. `door` likewise."""
         self.counters = Counters(memoryview(bytearray(ROW_WORDS * 8)).cast("Q"), 0)
-        self.now = 0.0
+        self.now = now
         self.connection = Connection(self.counters, max_packet, connect_timeout, self.now)
         self.waiting: Waiting | None = None
         if engine is not None:
             self.waiting = waiting or waiting_room(engine, self.counters)
-            self.connection.limit(engine, self.waiting, address, b"tcp://127.0.0.1:1883")
             self.connection.flusher = self.flush
+            self.connection.enter(door or door_of(self.waiting), address, b"tcp://127.0.0.1:1883")
 
     @classmethod
     def opened(
@@ -94,8 +104,7 @@ class Playbook:
         now: float = 0.0,
     ) -> "Playbook":
         """A connection that the broker has accepted, its greetings taken."""
-        play = cls(max_packet, engine=engine, waiting=waiting, address=address)
-        play.now = now
+        play = cls(max_packet, engine=engine, waiting=waiting, address=address, now=now)
         play.client(connect(version, keepalive, properties, client_id))
         play.upstream()
         play.broker(connack(version, 0, offered, session_present))

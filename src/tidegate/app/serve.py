@@ -204,6 +204,7 @@ async def serve(settings: Settings, config: Path | None = None) -> None:
             bans_fd=sheet.fd,
             wake_fds=[],
             hold_messages=settings.gateway.hold_messages,
+            waiting_room=settings.gateway.waiting_room,
             hold_bytes=settings.gateway.hold_bytes,
             hold_pool=settings.gateway.hold_pool,
             drain_timeout=settings.gateway.drain_timeout,

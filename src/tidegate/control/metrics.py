@@ -74,6 +74,12 @@ class GatewayMetrics(Collector):
             "tidegate_connections", "Client connections that are open now, by worker.", counters.CONNECTIONS, alive
         )
         yield _counter("tidegate_connections", "Client connections accepted.", self._sum(counters.CONNECTIONS_TOTAL))
+        yield self._gauge(
+            "tidegate_waiting_connections",
+            "Client connections that limits on connecting keep waiting, by worker.",
+            counters.WAITING_CONNECTIONS,
+            alive,
+        )
         up = bool(alive) and all(self._word(row, counters.UPSTREAM_UP) for row in alive)
         yield GaugeMetricFamily(
             "tidegate_upstream_up", "1 while every living worker reaches the broker, else 0.", value=int(up)
@@ -89,8 +95,11 @@ class GatewayMetrics(Collector):
             malformed.add_metric([fault.name.lower()], self._sum(counters.MALFORMED + fault))
         yield malformed
         refused = CounterMetricFamily(
-            "tidegate_refused", "Clients that were refused at CONNECT, by reason.", labels=["reason"]
+            "tidegate_refused",
+            "Clients that were refused, by reason; those over a limit are in tidegate_limited.",
+            labels=["reason"],
         )
+        refused.add_metric(["banned"], self._sum(counters.REFUSED_BANNED))
         refused.add_metric(["upstream_down"], self._sum(counters.REFUSED_UPSTREAM_DOWN))
         yield refused
         timeouts = CounterMetricFamily(

@@ -511,6 +511,8 @@ cdef class Engine:
     cpdef bint is_exempt(self, Subject subject, bint proven) except -1:
         """Whether one of a client's classes is exempt. Not `proven`: whatever it calls itself, by its address and listener.
         """
+        if not self.generation:  # no policy is loaded yet
+            return False
         if subject.generation != self.generation:
             self.resolve(subject)
         return (subject.subject.exempt if proven else subject.subject.exempt_there) != 0

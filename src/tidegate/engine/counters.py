@@ -32,6 +32,10 @@ TIMED_OUT_KEEPALIVE = 72
 """Clients that were silent for more than one and a half times their keepalive."""
 TIMED_OUT_WINDOW = 73
 """Clients that kept a shared window's place for too long, by not sending PUBREL or by not reading."""
+REFUSED_BANNED = 74
+"""Clients that were refused because they are banned."""
+WAITING_CONNECTIONS = 75
+"""Gauge: connections that limits on connecting keep waiting."""
 LAG_COUNT = 80
 LAG_MICROSECONDS = 81
 LAG_BUCKETS = 82

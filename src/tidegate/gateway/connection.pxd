@@ -8,9 +8,9 @@ from tidegate.mqtt.ack cimport Ack
 from tidegate.mqtt.framing cimport Frame
 from tidegate.mqtt.publish cimport Publish
 
-cdef int _GREETING, _OPENING, _OPEN, _EMPTYING, _LEAVING, _CLOSED
+cdef int _GREETING, _ARRIVED, _TURNED_AWAY, _QUEUED, _OPENING, _OPEN, _EMPTYING, _LEAVING, _CLOSED
 cdef int _CONNECT, _CONNACK, _PUBLISH, _PUBACK, _PUBREC, _PUBREL, _PUBCOMP, _SUBSCRIBE, _SUBACK, _UNSUBSCRIBE, _UNSUBACK
-cdef int _PINGREQ, _PINGRESP, _DISCONNECT, _AUTH, _ITSELF, _DELAY, _DROP, _REJECT, _LIMITED, _FORWARDED, _KEPT, _PARKED
+cdef int _PINGREQ, _PINGRESP, _DISCONNECT, _AUTH, _ITSELF, _DELAY, _DROP, _REJECT, _LIMITED, _BAN, _FORWARDED, _KEPT, _PARKED
 cdef Py_ssize_t _FROM_CLIENT, _FROM_BROKER, _CLIENT_BYTES, _BROKER_BYTES, _INFLIGHT_UP, _INFLIGHT_DOWN
 
 cdef Frame _frame
@@ -32,11 +32,12 @@ cdef class Connection:
     cdef readonly object broker_fault
     cdef readonly bint doubt_broker
     cdef public object flusher
-    cdef Engine _engine
-    cdef object _waiting_room
+    cdef object _door
+    cdef object _admission
     cdef bytes _address
-    cdef bytes _listener
     cdef object _connect
+    cdef bytes _connack
+    cdef bint _is_admitted
     cdef Guard _guard
     cdef double _now
     cdef double _last_client
@@ -85,9 +86,16 @@ cdef class Connection:
     cdef Py_ssize_t _client_pings
     cdef Py_ssize_t _own_pings
 
+    cpdef void enter(self, door, bytes address, bytes listener) except *
+    cdef int _admit(self, bint late=*) except -1
+    cdef void _keep_out(self, int action, refusal) except *
+    cdef void _come_in(self) except *
+    cdef void _read_held(self) except *
+    cpdef void turn_away(self, double now) except *
     @cython.locals(missing=Py_ssize_t)
     cpdef void client_bytes(self, bytes data, double now) except *
     cpdef void broker_bytes(self, bytes data, double now) except *
+    cdef void _go_on(self) except *
     cpdef void tick(self, double now) except *
 
     @cython.locals(

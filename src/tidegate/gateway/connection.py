@@ -13,7 +13,6 @@ STORE, is parked: it and all behind it waits, and the client is not read.
 
 from collections.abc import Callable
 from heapq import nsmallest
-from typing import TYPE_CHECKING
 
 from ..engine.counters import (
     BROKER_LOST,
@@ -42,16 +41,14 @@ from ..mqtt.publish import Publish
 from ..mqtt.reasons import PacketType, ReasonCode
 from ..mqtt.session import PINGREQ, Auth, Disconnect, check_ping
 from ..mqtt.subscribe import Subscribe, Unsubscribe
+from .admission import PASS, Admission, Door, Refusal
 from .aliases import Aliases
 from .guard import OWED_TIME, Guard, identifier_in_use
 from .handshake import NO_LIMIT, client_connack, number, upstream_connect
 from .hold import Held, Hold
 from .notices import MARK, Notices
 from .states import Event, State, follow
-from .waiting import GONE, NEVER, PASSED, WAITS, Lane, Waiting
-
-if TYPE_CHECKING:  # compiled code knows it by connection.pxd; interpreted code is only handed one
-    from ..engine.binding import Engine
+from .waiting import ASKED, GONE, NEVER, PASSED, WAITS, Lane
 
 STORE = 65_536
 """Bytes: packets up to this size are forwarded whole, larger PUBLISH packets as they come."""
@@ -90,6 +87,9 @@ END = 8
 
 # The states and packet types as plain numbers, for the compiled path.
 _GREETING = int(State.GREETING)
+_ARRIVED = int(State.ARRIVED)
+_TURNED_AWAY = int(State.TURNED_AWAY)
+_QUEUED = int(State.QUEUED)
 _OPENING = int(State.OPENING)
 _OPEN = int(State.OPEN)
 _EMPTYING = int(State.EMPTYING)
@@ -118,6 +118,7 @@ _DROP = 3
 _REJECT = 4
 _LIMITED = 5
 """DISCONNECT, and all above it."""
+_BAN = 6
 # What becomes of a PUBLISH that has arrived.
 _FORWARDED = 0
 _KEPT = 1
@@ -128,6 +129,14 @@ _DISCARDS = {
     Event.BROKER_DISMISSED: Discard.BROKER_GONE,
     Event.SHUTDOWN: Discard.SHUTDOWN,
 }
+_RETURN_CODES = {
+    ReasonCode.SERVER_UNAVAILABLE: 3,
+    ReasonCode.SERVER_SHUTTING_DOWN: 3,
+    ReasonCode.CONNECTION_RATE_EXCEEDED: 3,
+    ReasonCode.QUOTA_EXCEEDED: 3,
+    ReasonCode.BANNED: 5,
+}
+"""What 3.x has for a refusal (section 3.2.2.3 of MQTT 3.1.1); for others, the socket is closed."""
 _INFLIGHT_UP = INFLIGHT_FROM_CLIENT
 _INFLIGHT_DOWN = INFLIGHT_FROM_BROKER
 _FROM_CLIENT = PACKETS_FROM_CLIENT
@@ -165,11 +174,14 @@ class Connection:
         """True once the broker has closed an open connection without DISCONNECT, or has not answered CONNECT."""
         self.flusher: Callable[[], None] | None = None
         """The driver's: writes what `to_client` and `to_broker` hold and carries out `commands`."""
-        self._engine: Engine | None = None
-        self._waiting_room: Waiting | None = None
+        self._door: Door | None = None
+        self._admission: Admission | None = None
         self._address = b""
-        self._listener = b""
         self._connect: Connect | None = None
+        self._connack = b""
+        """The broker's, and what it has sent behind it, while the client has to wait for its turn."""
+        self._is_admitted = False
+        """Its turn has come then."""
         self._guard: Guard | None = None
         self._now = now
         self._last_client = now
@@ -231,15 +243,83 @@ class Connection:
         self._client_pings = 0
         self._own_pings = 0
 
-    def limit(self, engine: "Engine", waiting: Waiting, address: bytes, listener: bytes) -> None:
-        """Hold the client's messages to the limits of `engine`; to be called before its first bytes.
+    def enter(self, door: Door, address: bytes, listener: bytes) -> None:
+        """Hold the client to a worker's limits and bans; to be called before its first bytes.
 
         `address` (4 or 16 bytes, none for a Unix socket) and `listener` are what is known of it besides CONNECT.
         """
-        self._engine = engine
-        self._waiting_room = waiting
+        self._door = door
         self._address = address
-        self._listener = listener
+        self._admission = Admission(door, self, address, listener)
+        self._admit()
+
+    # Whether it may come in
+
+    def _admit(self, late: bool = False) -> int:
+        """Ask for admission at the present stage: PASSED, WAITS, or GONE when it is refused.
+
+        `late`: it has waited for as long as it may.
+        """
+        admission = self._admission
+        assert admission is not None
+        action = admission.look(self._now, late)
+        if action == PASS:
+            return PASSED
+        if action == _DELAY:
+            if self.state == _GREETING or self.state == _OPENING:
+                self.state = follow(State(self.state), Event.DELAYED)
+                self._set_reading()
+            self.wake_at = admission.deadline
+            return WAITS
+        self._keep_out(action, admission.refusal)
+        return GONE
+
+    def _keep_out(self, action: int, refusal: Refusal) -> None:
+        """Refuse the client, and tell it, unless it is to be dropped or has not said how."""
+        assert self._admission is not None
+        if action == _DROP:
+            self._end(Event.LIMITED)
+        elif self.version:
+            self._refuse(refusal.reason, refusal.text, refusal.properties)
+            self._end(Event.LIMITED)
+        elif self._admission.tells():
+            self.state = follow(State(self.state), Event.SHUT_OUT)
+            self.wake_at = self._now + self.connect_timeout
+            self._set_reading()
+            self._read_held()
+        else:
+            self._end(Event.LIMITED)
+
+    def _come_in(self) -> None:
+        """The turn of this client has come."""
+        was = self.state
+        self.state = follow(State(was), Event.ADMITTED)
+        self._set_reading()
+        self.wake_at = self._now + self.connect_timeout
+        if was == _ARRIVED:
+            self._read_held()
+        elif self._connack:
+            data = self._connack
+            self._connack = b""
+            self._is_admitted = True
+            self._broker_packets(data)
+            self._go_on()
+        else:
+            self.commands |= OPEN_UPSTREAM
+
+    def _read_held(self) -> None:
+        """Go on with what was read before the driver could stop."""
+        held = self._held
+        self._held = b""
+        if held:
+            self._client_opening(held)
+
+    def turn_away(self, now: float) -> None:
+        """There is no room for it to wait any longer."""
+        self._now = now
+        if self._admit(late=True) == PASSED:
+            self._come_in()
+        self.flush()
 
     # Input: the client's side
 
@@ -247,8 +327,10 @@ class Connection:
         """Take what was read from the client."""
         self._now = now
         self.counters.add(_CLIENT_BYTES, len(data))
-        if self._is_parked:  # read before the driver could stop reading
+        if self._is_parked or self.state == _ARRIVED or self.state == _QUEUED:  # read before the driver could stop
             self._held += data
+            if len(self._held) > STORED and not self._is_parked:
+                self._violation(PacketError(Fault.TOO_LARGE, "more than is taken of a client that has to wait"))
             return
         if self._client_tail is not None:
             self._client_tail += data
@@ -269,7 +351,7 @@ class Connection:
                 self._overflow_left = max(self._overflow_left - len(data) + len(self._held), 0)
                 if len(data) < STORE:  # a read that is not full has read all
                     self._overflow_left = min(self._overflow_left, len(self._held))
-        elif self.state == _GREETING or self.state == _OPENING:
+        elif self.state == _GREETING or self.state == _OPENING or self.state == _TURNED_AWAY:
             self._client_opening(data)
 
     def client_closed(self) -> None:
@@ -285,10 +367,12 @@ class Connection:
         try:
             while at < len(data):
                 kind = data[at] >> 4
-                if self.state == _GREETING:
+                if self.state == _GREETING or self.state == _TURNED_AWAY:
                     if kind != _CONNECT:
                         raise PacketError(Fault.FIRST_PACKET, "the first packet is not a CONNECT")
-                elif kind != _AUTH or not self._enhanced:
+                elif self.state == _CLOSED:
+                    return
+                elif kind != _AUTH or not self._enhanced or self.state == _QUEUED:
                     self._held = data[at:]
                     self._set_reading()
                     return
@@ -322,16 +406,24 @@ class Connection:
         self.version = peek_version(data, body, end)
         self._check_padding()
         connect = Connect.read(data, at, body, end)
+        admission = self._admission
+        if self.state == _TURNED_AWAY:
+            assert admission is not None
+            self._keep_out(_REJECT, admission.refusal)
+            return
         self._keepalive = float(connect.keepalive)
         if self.version == 5:
             self._client_packet = number(connect.properties, PropertyId.MAXIMUM_PACKET_SIZE, NO_LIMIT)
             self._enhanced = connect.authentication_method is not None
-        if self._engine is not None:
-            self._connect = connect
         self._greeting = upstream_connect(connect, data[at:end])
         self._last_client = self._now
         self.state = follow(State(self.state), Event.CONNECT)
         self.wake_at = self._now + self.connect_timeout
+        if admission is not None:
+            self._connect = connect
+            admission.greet(connect, end - at)
+            if self._admit() != PASSED:
+                return
         self.commands |= OPEN_UPSTREAM
 
     def _client_packets(self, data: bytes) -> None:
@@ -516,6 +608,8 @@ class Connection:
         assert guard is not None
         has_reason = guard.has_reason()
         if action >= _LIMITED:
+            if action == _BAN and self._door is not None:
+                self._door.report(guard.engine.refused_by, guard.client_id, guard.username, self._address)
             self._dismiss(ReasonCode.MESSAGE_RATE_TOO_HIGH, guard.reason() if has_reason else "too much waits already")
             self._end(Event.LIMITED)
             return b""
@@ -601,10 +695,10 @@ class Connection:
 
     def _wait_for_limit(self, topic: bytes, held: Held) -> None:
         """The first of a topic waits for what the limit lacks that has just been asked."""
-        engine = self._engine
         hold = self._hold
-        assert engine is not None
+        assert self._guard is not None
         assert hold is not None
+        engine = self._guard.engine
         held.counted = True
         held.slot = engine.slot
         if held.deadline == NEVER:
@@ -699,6 +793,13 @@ class Connection:
     def serve(self, lane: Lane, now: float) -> int:
         """Try the first message of a lane, whose turn it is: PASSED, WAITS or GONE."""
         self._now = now
+        admission = self._admission
+        if admission is not None and admission.lane is lane:
+            outcome = self._admit()
+            if outcome == PASSED:
+                self._come_in()
+                return ASKED if admission.is_asked else PASSED
+            return WAITS if admission.lane is lane else GONE
         hold = self._hold
         if hold is None or not lane.heads:
             return GONE
@@ -1017,6 +1118,11 @@ class Connection:
         """Take what was read from the broker."""
         self._now = now
         self.counters.add(_BROKER_BYTES, len(data))
+        if self.state == _QUEUED:
+            self._connack += data
+            if len(self._connack) > STORED:
+                self._broker_violation(PacketError(Fault.TOO_LARGE, "more than is kept behind a CONNACK"))
+            return
         if self._broker_tail is not None:
             self._broker_tail += data
             if len(self._broker_tail) < self._broker_need:
@@ -1025,6 +1131,10 @@ class Connection:
             self._broker_tail = None
         if self.state != _CLOSED:
             self._broker_packets(data)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Do what packets of the broker have made possible."""
         if self._held and self.state == _OPEN and not self._is_parked:
             self._resume()
         if self._guard is not None:
@@ -1109,6 +1219,8 @@ class Connection:
                     wire = self._accept(data, at, body, end)
                     if run < at:
                         self.to_client.append(data[run:at])
+                    if not wire:  # it has to wait for its turn, or has been refused
+                        return
                     self.to_client.append(wire)
                     run = end
                 elif kind == _AUTH:
@@ -1131,28 +1243,37 @@ class Connection:
             self.to_client.append(data[run:at])
 
     def _accept(self, data: bytes, at: int, body: int, end: int) -> bytes:
-        """The CONNACK that the client gets for the broker's."""
+        """The CONNACK that the client gets for the broker's; nothing when it has to wait, or the connection ended."""
         if self.state != _OPENING:
             raise PacketError(Fault.SECOND_CONNECT, "a second CONNACK")
         connack = Connack.read(data, at, body, end, self.version)
         hold = 0
-        if connack.reason == 0 and self._engine is not None and self._connect is not None:
-            assert self._waiting_room is not None
+        admission = self._admission
+        if admission is not None and connack.reason == 0:
+            assert self._connect is not None
+            client_id = admission.accept(self._connect, connack)
+            outcome = PASSED if self._is_admitted else self._admit()
+            if outcome == WAITS:
+                self._connack = data[at:]
+                self.counters.subtract(_FROM_BROKER + _CONNACK, 1)  # it will be read once more
+            if outcome != PASSED:
+                return b""
             self._guard = Guard(
-                self._engine,
-                self._waiting_room,
-                self._connect,
-                connack,
-                self._address,
-                self._listener,
-                self._client_packet,
+                admission.waiting, admission.subject, client_id, self._connect, connack, self._client_packet
             )
-            hold = self._waiting_room.hold_messages if self._guard.delays() else 0
+            hold = admission.waiting.hold_messages if self._guard.delays() else 0
+        elif admission is not None:
+            action = admission.fail(connack, self.version, self._now)
+            if action >= _LIMITED:
+                self._keep_out(_DROP if action == _LIMITED else action, admission.refusal)
+                return b""
         offer = client_connack(connack, data[at:end], self.version, self.max_packet, self._client_packet, hold)
         if not offer.accepted:
             self._leave(Event.REFUSED)
             return offer.wire
         self._connect = None
+        if admission is not None and not admission.has_places:
+            self._admission = None
         self._receive_maximum = offer.receive_maximum
         self._broker_quota = offer.broker_quota
         self._broker_packet = offer.broker_packet
@@ -1176,11 +1297,15 @@ class Connection:
                 else:
                     self._plan()
         elif self.wake_at and now >= self.wake_at:
+            if self.state == _ARRIVED or self.state == _QUEUED:
+                if self._admit(late=True) == PASSED:
+                    self._come_in()
+                return
             if self.state == _OPENING and not self._client_turn:
                 self.doubt_broker = True
                 self.upstream_failed()
                 return
-            if self.state != _LEAVING:
+            if self.state != _LEAVING and self.state != _TURNED_AWAY:
                 self.counters.add(TIMED_OUT_CONNECT, 1)
             self._end(Event.TIMEOUT)
 
@@ -1188,7 +1313,7 @@ class Connection:
         """The gateway is ending: the client is told, and may go elsewhere."""
         if self.state == _CLOSED:
             return
-        if self.state == _OPENING:
+        if self.state == _OPENING or self.state == _QUEUED:
             self._refuse(ReasonCode.SERVER_SHUTTING_DOWN, "the gateway is shutting down")
         elif self.state == _OPEN or self.state == _EMPTYING:
             self._dismiss(ReasonCode.SERVER_SHUTTING_DOWN, "the gateway is shutting down")
@@ -1280,6 +1405,8 @@ class Connection:
         """Say whether the client is to be read, if that has changed: any of the reasons not to is enough."""
         stop = (
             self._is_parked
+            or self.state == _ARRIVED
+            or self.state == _QUEUED
             or self.state == _EMPTYING
             or self.state == _LEAVING
             or (self.state == _OPENING and self._held != b"")
@@ -1319,6 +1446,9 @@ class Connection:
     def _end(self, event: Event) -> None:
         self.state = follow(State(self.state), event)
         self._discard(event)
+        if self._admission is not None:
+            self._admission.close(self._now)
+            self._admission = None
         self._is_parked = False
         self._will_resume = False
         if event is Event.BROKER_GONE:
@@ -1328,7 +1458,7 @@ class Connection:
         self._inflight_up = self._inflight_down = 0
         self.commands |= END
         self.wake_at = 0.0
-        self._held = self._greeting = b""
+        self._held = self._greeting = self._connack = b""
         self._client_tail = self._broker_tail = None
         self._unacknowledged = None
         self._aliases = None
@@ -1360,23 +1490,28 @@ class Connection:
             self._dismiss(ReasonCode.UNSPECIFIED_ERROR, "the broker sent what is not MQTT")
         self._end(Event.BROKER_GONE)
 
-    def _refuse(self, reason: ReasonCode, text: str) -> None:
-        """CONNACK with a refusal. 3.x knows five codes; an unknown version is answered like 3.1.1 (section 3.1.2.2)."""
+    def _refuse(self, reason: ReasonCode, text: str, besides: Properties | None = None) -> None:
+        """CONNACK with a refusal, and `besides` to MQTT 5.
+
+        3.x knows five codes; an unknown version is answered like 3.1.1 (section 3.1.2.2).
+        """
         if self.version == 5:
-            self._tell(lambda properties: Connack(False, reason, properties).write(5), text)
+            self._tell(lambda properties: Connack(False, reason, properties).write(5), text, besides)
         elif reason is ReasonCode.UNSUPPORTED_PROTOCOL_VERSION:
             self.to_client.append(Connack(False, 1, []).write(4))
-        elif reason in (ReasonCode.SERVER_UNAVAILABLE, ReasonCode.SERVER_SHUTTING_DOWN):
-            self.to_client.append(Connack(False, 3, []).write(4))
+        elif reason in _RETURN_CODES:
+            self.to_client.append(Connack(False, _RETURN_CODES[reason], []).write(4))
 
     def _dismiss(self, reason: ReasonCode, text: str) -> None:
         """DISCONNECT to a client of MQTT 5, unless one of the broker's packets is half-way through."""
         if self.version == 5 and not self._broker_left:
             self._tell(lambda properties: Disconnect(reason, properties).write(), text)
 
-    def _tell(self, write: Callable[[Properties], bytes], text: str) -> None:
+    def _tell(self, write: Callable[[Properties], bytes], text: str, besides: Properties | None = None) -> None:
         """Write a packet with its reason string, or without, or not at all, as the client's largest packet allows."""
-        forms: tuple[Properties, Properties] = ([(PropertyId.REASON_STRING, text)], [])
+        forms: list[Properties] = [[(PropertyId.REASON_STRING, text)], []]
+        if besides:
+            forms = [[*forms[0], *besides], besides, []]
         for properties in forms:
             wire = write(properties)
             if len(wire) <= self._client_packet:

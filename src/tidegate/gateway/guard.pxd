@@ -8,6 +8,7 @@ cdef int _DROP, _REJECT
 cdef class Guard:
     cdef readonly Engine engine
     cdef readonly str client_id
+    cdef readonly str username
     cdef Subject subject
     cdef int version
     cdef Py_ssize_t client_packet

@@ -4,21 +4,20 @@ A refused message never reaches the broker, so the gateway plays the broker's pa
 drops, and of QoS 2 it plays the whole exchange. Which identifiers it plays is known here and nowhere else.
 """
 
-import secrets
 from typing import TYPE_CHECKING
 
 from ..mqtt.ack import write_ack
 from ..mqtt.connack import Connack
 from ..mqtt.connect import Connect
 from ..mqtt.errors import Fault, PacketError
-from ..mqtt.properties import Properties, PropertyId, get
+from ..mqtt.properties import Properties, PropertyId
 from ..mqtt.publish import Publish
 from ..mqtt.reasons import PacketType, ReasonCode
 from .notices import Notices
 from .waiting import NEVER, Waiting
 
 if TYPE_CHECKING:  # compiled code knows it by guard.pxd; interpreted code is only handed one
-    from ..engine.binding import Engine
+    from ..engine.binding import Subject
 
 MOST_PLAYED = 1_000
 """QoS 2 exchanges that one client may leave open here: it owes their PUBRELs. MQTT 5 clients are held to far fewer."""
@@ -41,34 +40,22 @@ class Guard:
 
     def __init__(
         self,
-        engine: "Engine",
         waiting: Waiting,
+        subject: "Subject",
+        client_id: str,
         connect: Connect,
         connack: Connack,
-        address: bytes,
-        listener: bytes,
         client_packet: int,
     ) -> None:
-        """`address`: 4 or 16 bytes, none for a Unix socket; `client_packet`: the largest that the client takes."""
-        self.engine = engine
+        """`subject` is the client as the engine knows it; `client_packet`: bytes of the largest that it takes."""
+        self.engine = waiting.engine
         self.waiting = waiting
         self.version = connect.version
         self.client_packet = client_packet
         self.told = connect.request_problem_information
-        # Section 3.2.2.3.7: the identifier is the broker's where the client leaves it to the broker.
-        assigned = get(connack.properties, PropertyId.ASSIGNED_CLIENT_IDENTIFIER)
-        client_id = connect.client_id or (assigned if isinstance(assigned, str) else "")
         self.client_id = client_id or "(empty client id)"
-        self.subject = engine.subject(
-            client_id.encode(),
-            None if connect.username is None else connect.username.encode(),
-            address,
-            listener,
-            connect.version,
-            connect.clean_start,
-            connect.bridge,
-            0 if client_id else secrets.randbits(64),
-        )
+        self.username = connect.username
+        self.subject = subject
         self.notices: Notices | None = None
         # MQTT 3.1 does not tell of a session: one may be there where the client has not asked for a clean one.
         self._broker_may_hold = connack.session_present or (connect.version == 3 and not connect.clean_start)

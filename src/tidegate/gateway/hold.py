@@ -7,14 +7,12 @@ of each topic waits in a lane (`waiting.py`) for what the limit lacks; those beh
 from collections import deque
 from heapq import heapify, heappop, heappush
 
-from .waiting import NEVER, Lane, Owner, Waiting
+from .waiting import NEVER, Lane, Owner, Waiting, party
 
 OVERHEAD = 600
 """Bytes that a held message takes besides its packet and topic, at most: one of a topic of its own."""
 MOST_STALE = 64
 """Deadlines that are kept of messages which have left."""
-IPV6_PART = 7
-"""Bytes of an IPv6 address that say whose it is."""
 
 
 class Held:
@@ -42,8 +40,7 @@ class Hold:
     def __init__(self, waiting: Waiting, owner: Owner, address: bytes) -> None:
         self.waiting = waiting
         self.owner = owner
-        self.address = address[:IPV6_PART] if len(address) == 16 else address
-        """Who takes turns with others: of IPv6 what one customer gets, a /56."""
+        self.address = party(address)
         self.topics: dict[bytes, deque[Held]] = {}
         self.ids: set[int] = set()
         """Packet identifiers of the held messages."""

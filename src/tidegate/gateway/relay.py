@@ -21,8 +21,7 @@ from .connection import END, FREE_CLIENT, HOLD_CLIENT, LINGER, OPEN_UPSTREAM, RE
 from .states import State
 
 if TYPE_CHECKING:
-    from ..engine.binding import Engine
-    from .waiting import Waiting
+    from .admission import Door
 
 _OPEN_UPSTREAM = OPEN_UPSTREAM
 _HOLD_CLIENT = HOLD_CLIENT
@@ -85,8 +84,7 @@ class Host(Protocol):
     counters: Counters
     max_packet: int
     connect_timeout: float
-    engine: "Engine | None"
-    waiting: "Waiting | None"
+    door: "Door | None"
     relays: set["Relay"]
 
     def take_turn(self, relay: "Relay") -> None:
@@ -124,13 +122,20 @@ class Relay:
     def connection_made(self, transport: asyncio.Transport) -> None:
         """A client was accepted."""
         self.client = transport
-        if self.host.engine is not None and self.host.waiting is not None:
-            self.connection.limit(self.host.engine, self.host.waiting, address_of(transport), self.listener)
-            self.connection.flusher = self.act
         self.host.relays.add(self)
         self.host.counters.add(CONNECTIONS_TOTAL, 1)
         self.host.counters.put(CONNECTIONS, len(self.host.relays))
-        self._plan()
+        if self.host.door is not None:
+            self.connection.flusher = self.act
+            self.connection.enter(self.host.door, address_of(transport), self.listener)
+        self.act()
+        if self.client_stopped:
+            self.loop.call_soon(self._stop_again)
+
+    def _stop_again(self) -> None:
+        """The loop begins to read once a connection is made, whatever was said meanwhile."""
+        if self.client_stopped and self.client is not None:
+            self.client.pause_reading()
 
     def data_received(self, data: bytes) -> None:
         """The client has sent bytes."""

@@ -12,15 +12,21 @@ class State(IntEnum):
 
     GREETING = 0
     """The client's CONNECT. Nothing is known and no upstream is open."""
-    OPENING = 1
+    ARRIVED = 1
+    """Its turn, by limits on connecting that go by its address. It is not read."""
+    TURNED_AWAY = 2
+    """The CONNECT of a client that was refused by its address: by that it is known how to tell it."""
+    OPENING = 3
     """The broker's CONNACK. AUTH passes both ways, all else that the client sends is held."""
-    OPEN = 2
+    QUEUED = 4
+    """Its turn, by limits on connecting that go by who it is. It is not read."""
+    OPEN = 5
     """Packets pass both ways."""
-    EMPTYING = 3
+    EMPTYING = 6
     """The last held messages of a client that said DISCONNECT: its DISCONNECT follows them."""
-    LEAVING = 4
+    LEAVING = 7
     """The broker's last bytes to a client that said DISCONNECT, or that the broker has refused or dismissed."""
-    CLOSED = 5
+    CLOSED = 8
     """Nothing: both sides are being closed."""
 
 
@@ -53,12 +59,24 @@ class Event(IntEnum):
     """The client sent DISCONNECT while messages of its are held."""
     EMPTIED = 12
     """They have left: DISCONNECT has gone to the broker."""
+    DELAYED = 13
+    """A limit on connecting has it wait."""
+    ADMITTED = 14
+    """Its turn has come."""
+    SHUT_OUT = 15
+    """A limit on connecting, or a ban, refused it at accept, and it is to be told."""
 
 
 _ENDS = (Event.CLIENT_GONE, Event.BROKER_GONE, Event.VIOLATION, Event.TIMEOUT, Event.SHUTDOWN, Event.LIMITED)
 
 TRANSITIONS: dict[tuple[State, Event], State] = {
+    (State.GREETING, Event.DELAYED): State.ARRIVED,
+    (State.GREETING, Event.SHUT_OUT): State.TURNED_AWAY,
+    (State.ARRIVED, Event.ADMITTED): State.GREETING,
+    (State.ARRIVED, Event.SHUT_OUT): State.TURNED_AWAY,
     (State.GREETING, Event.CONNECT): State.OPENING,
+    (State.OPENING, Event.DELAYED): State.QUEUED,
+    (State.QUEUED, Event.ADMITTED): State.OPENING,
     (State.OPENING, Event.ACCEPTED): State.OPEN,
     (State.OPENING, Event.REFUSED): State.LEAVING,
     (State.OPENING, Event.BROKER_DISMISSED): State.LEAVING,

@@ -20,6 +20,7 @@ from ..engine.counters import (
     INFLIGHT_FROM_BROKER,
     INFLIGHT_FROM_CLIENT,
     UPSTREAM_UP,
+    WAITING_CONNECTIONS,
     Counters,
     create_block,
     open_block,
@@ -307,6 +308,7 @@ class Supervisor:
             HELD_MESSAGES,
             INFLIGHT_FROM_CLIENT,
             INFLIGHT_FROM_BROKER,
+            WAITING_CONNECTIONS,
         ):
             counters.put(gauge, 0)
         self._recover(row)

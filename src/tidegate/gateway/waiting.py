@@ -1,4 +1,4 @@
-"""Who is next: the messages of a worker's clients that wait for a budget or a window, one queue for each.
+"""Who is next: what waits for a budget or a window in a worker, messages and connections, one queue for each.
 
 In a queue each connection has one lane, whose first message competes; addresses take turns, and the connections of one
 address among themselves, so a flooder waits behind itself. Workers that have clients waiting for the same let each
@@ -23,6 +23,8 @@ WAITS = 1
 """It must go on waiting for the same; how long, the engine says."""
 GONE = 2
 """It waits no longer, or for something else."""
+ASKED = 3
+"""A connection went on, but is charged only when the broker has accepted it."""
 
 WINDOW_POLL = 0.05
 """Seconds after which a window is looked at, where there was no place to say that we wait for it."""
@@ -34,14 +36,23 @@ YIELD = 0.004
 """Seconds that a worker lets others catch up: longer than their event loops are late, unless they are overloaded."""
 MOST_TURNS = 128
 """In one run; between two runs the event loop does everything else."""
+ASKED_PAUSE = 0.02
+"""Seconds before the next of them: so long a broker may take to accept one, and more is charged by then."""
+IPV6_PART = 7
+"""Bytes of an IPv6 address that say whose it is."""
 NEVER = float("inf")
+
+
+def party(address: bytes) -> bytes:
+    """Who takes turns with others: an address; of IPv6 what one customer gets, a /56."""
+    return address[:IPV6_PART] if len(address) == 16 else address
 
 
 class Owner(Protocol):
     """The connection that a lane belongs to."""
 
     def serve(self, lane: "Lane", now: float) -> int:
-        """Try the first message of the lane, whose turn it is: PASSED, WAITS or GONE."""
+        """Try the first message of the lane, whose turn it is: PASSED, WAITS, GONE or ASKED."""
 
     def flush(self) -> None:
         """Write what that has led to."""
@@ -313,7 +324,7 @@ class Waiting:
                 if queue.by_window:
                     return now + (longest if queue.is_announced else WINDOW_POLL), turns
                 return now + min(self.engine.wait, longest), turns
-            if outcome == PASSED:
+            if outcome != GONE:
                 queue.passed(now)
                 self.engine.served(queue.key)
             # Its turn is over, whatever came of it, if it is still here.
@@ -321,4 +332,6 @@ class Waiting:
                 lanes.move_to_end(lane)
             if address in queue.ring:
                 queue.ring.move_to_end(address)
+            if outcome == ASKED:
+                return now + ASKED_PAUSE, turns
         return NEVER, turns

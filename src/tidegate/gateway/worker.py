@@ -24,6 +24,7 @@ from ..engine.counters import LAG_BOUNDS, LAG_BUCKETS, LAG_COUNT, LAG_MICROSECON
 from ..engine.errors import PolicyError
 from ..engine.memory import boot, map_memory
 from ..policy.address import Address
+from .admission import Door
 from .alarm import Alarm
 from .ban_sheet import read_sheet
 from .bans import Bans
@@ -34,6 +35,7 @@ from .health import Health, Log
 from .listeners import BACKLOG, unlink_socket_files
 from .offences import Tellings
 from .relay import Relay, Upstream
+from .room import Room
 from .waiting import Waiting
 
 MAX_OPENING = 64
@@ -89,6 +91,8 @@ class Orders:
     """Bytes that may be held for all connections of the worker."""
     bans_fd: int
     """The memory with the bans in force (`ban_sheet`)."""
+    waiting_room: int
+    """Connections that may wait to be admitted."""
     wake_fds: list[int]
     """By worker, an eventfd: what another worker's clients wait for may be free."""
     drain_timeout: float
@@ -112,13 +116,10 @@ class Worker:
         self.counters = Counters(open_block(orders.counters_fd), orders.row)
         self.max_packet = orders.max_packet
         self.connect_timeout = orders.connect_timeout
-        self.engine: Engine | None = Engine(
-            Segment(map_memory(orders.segment_fd), boot()), orders.row, secrets.randbits(31)
-        )
-        self.waiting: Waiting | None = Waiting(
-            self.engine, self.counters, orders.hold_messages, orders.hold_bytes, orders.hold_pool
-        )
+        self.engine = Engine(Segment(map_memory(orders.segment_fd), boot()), orders.row, secrets.randbits(31))
+        self.waiting = Waiting(self.engine, self.counters, orders.hold_messages, orders.hold_bytes, orders.hold_pool)
         self.bans = Bans()
+        self.door: Door | None = Door(self.waiting, self.bans, Room(orders.waiting_room, self.counters), self.ban)
         self.say: Callable[[bytes], None] | None = None
         """Tells the supervisor a line; set once it listens."""
         self._tellings = Tellings()
@@ -156,9 +157,7 @@ class Worker:
 
     def serve_waiting(self) -> None:
         """Give turns to those whose time has come."""
-        waiting = self.waiting
-        assert waiting is not None
-        waiting.run(time.monotonic())
+        self.waiting.run(time.monotonic())
 
     def wake(self, rows: int) -> None:
         """Tell other workers that something has been given back; a bit for each, modulo 64."""
@@ -169,7 +168,6 @@ class Worker:
     def _woken(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._orders.wake_fds[self._orders.row])
-        assert self.waiting is not None
         self.waiting.look(time.monotonic())
 
     # Bans
@@ -270,7 +268,6 @@ class Worker:
         One that could not is tried again by and by.
         """
         engine = self.engine
-        assert engine is not None
         generation = engine.segment.generation
         try:
             engine.load(engine.segment.policy())
@@ -280,8 +277,7 @@ class Worker:
             self._log.error("policy not loaded", reason=str(error))
             return False
         self._generation = generation
-        if self.waiting is not None:
-            self.waiting.reconsider(time.monotonic())
+        self.waiting.reconsider(time.monotonic())
         return True
 
     async def measure_lag(self) -> None:
@@ -290,10 +286,9 @@ class Worker:
             due = self._loop.time() + LAG_INTERVAL
             await asyncio.sleep(LAG_INTERVAL)
             lag = max(0.0, self._loop.time() - due)
-            if self.engine is not None:
-                self.engine.sweep(self._loop.time())
-                if self._generation != self.engine.segment.generation and self._generation:
-                    self.reload()
+            self.engine.sweep(self._loop.time())
+            if self._generation != self.engine.segment.generation and self._generation:
+                self.reload()
             self.counters.add(LAG_COUNT, 1)
             self.counters.add(LAG_MICROSECONDS, int(lag * 1e6))
             for index, bound in enumerate(LAG_BOUNDS):

@@ -17,6 +17,7 @@ from .values import (
     MAX_BUCKETS,
     MAX_HOLD_MESSAGES,
     MAX_LISTENERS,
+    MAX_WAITING_ROOM,
     MAX_WORKERS,
     MIN_BUCKETS,
     TokenFile,
@@ -28,6 +29,7 @@ from .values import (
     read_listener,
     read_state_dir,
     read_token_file,
+    read_waiting_room,
     read_workers,
 )
 
@@ -121,6 +123,13 @@ class GatewayTable(_Table):
         "How many bytes all connections of one worker together may have waiting. Beyond it the connection that has "
         "the most is closed.",
         "256MiB",
+    )
+    waiting_room: Annotated[int, PlainValidator(read_waiting_room)] = _key(
+        1000,
+        "How many connections of one worker may wait at a time for their turn under `connect` limits that delay. When "
+        "they are so many, the last of the address that has the most of them gets `then`.",
+        200,
+        kind=f"0 to {MAX_WAITING_ROOM}",
     )
     drain_timeout: Annotated[float, PlainValidator(Duration("0s", "1h"))] = _key(
         "5s",

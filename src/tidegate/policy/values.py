@@ -17,6 +17,7 @@ MIN_BUCKETS = 4096
 MAX_BUCKETS = 1 << 26
 """A GiB of memory."""
 MAX_HOLD_MESSAGES = 10_000
+MAX_WAITING_ROOM = 100_000
 """Messages of one connection that may wait: with the broker's own value they must fit Receive Maximum, 65,535."""
 MAX_TOKEN = 4096
 """Bytes of a token: with the other headers of a request it fits the admin endpoint's 8 KiB."""
@@ -93,6 +94,13 @@ def read_hold_messages(value: object) -> int:
     """Messages that one connection's hold takes."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_HOLD_MESSAGES:
         raise BadValue("not a number of messages", f"write 1 to {MAX_HOLD_MESSAGES}")
+    return value
+
+
+def read_waiting_room(value: object) -> int:
+    """Connections that may wait to be admitted."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_WAITING_ROOM:
+        raise BadValue("not a number of connections", f"write 0 to {MAX_WAITING_ROOM}")
     return value
 
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from support.limits import engine, limit, rate
-from support.playbook import connack, connect, publish, waiting_room
+from support.playbook import connack, connect, door_of, publish, waiting_room
 from tidegate.engine.binding import Engine
 from tidegate.engine.counters import CONNECTIONS, CONNECTIONS_TOTAL, ROW_WORDS, Counters
 from tidegate.gateway import relay
@@ -121,8 +121,8 @@ class Scene:
         self.counters = Counters(memoryview(bytearray(ROW_WORDS * 8)).cast("Q"), 0)
         self.max_packet = 1 << 20
         self.connect_timeout = 5.0
-        self.engine = engine
         self.waiting = None if engine is None else waiting_room(engine, self.counters)
+        self.door = None if self.waiting is None else door_of(self.waiting)
         self.relays: set[Relay] = set()
         self.opened: list[Relay] = []
         self.turns: list[Relay] = []

@@ -52,6 +52,7 @@ ORDERS = Orders(
     connect_timeout=GUARD,
     max_packet=1 << 20,
     hold_messages=1000,
+    waiting_room=1000,
     hold_bytes=1 << 20,
     hold_pool=1 << 26,
     bans_fd=-1,

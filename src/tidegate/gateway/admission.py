@@ -1,0 +1,301 @@
+"""Whether a client may come in: what bans, and limits on connecting, say to one connection.
+
+Asked three times. At accept, before a byte is read: limits that go by the address, which are charged. When CONNECT has
+been read: limits that go by who the client says it is; they are only asked, as anybody may say so. When the broker has
+accepted it: those again, and now they are charged.
+
+A connection that is delayed waits in the same queues as messages do (`waiting.py`), in turn with others, and in the
+room that bounds how many do (`room.py`).
+"""
+
+import secrets
+import time
+from collections.abc import Callable
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from ..engine.counters import REFUSED_BANNED
+from ..mqtt.connack import Connack
+from ..mqtt.connect import Connect
+from ..mqtt.properties import Properties, PropertyId, get
+from ..mqtt.reasons import ReasonCode
+from ..policy.model import Action
+from .bans import Bans
+from .room import Guest, Room
+from .waiting import NEVER, Lane, Owner, Waiting, party
+
+if TYPE_CHECKING:
+    from ..engine.binding import Subject
+
+MOST_TOLD = 256
+"""Connections of a worker that were refused at accept and are read all the same, so that they can be told."""
+PASS = int(Action.PASS)
+_NOBODY_BEFORE = 1
+"""In place of the key of a queue: no queue has it."""
+
+_AUTH_FAILURES = {
+    5: frozenset(
+        {ReasonCode.BAD_USER_NAME_OR_PASSWORD, ReasonCode.NOT_AUTHORIZED, ReasonCode.BAD_AUTHENTICATION_METHOD}
+    ),
+    4: frozenset({4, 5}),  # section 3.2.2.3 of MQTT 3.1.1
+}
+
+
+class Refusal(NamedTuple):
+    """What a client is told that may not come in."""
+
+    reason: ReasonCode
+    text: str
+    retry_ms: int | None = None
+    """Milliseconds after which it may try again; None: nobody knows."""
+
+    @property
+    def properties(self) -> Properties:
+        """Those of MQTT 5, besides the reason string."""
+        if self.retry_ms is None:
+            return []
+        return [(PropertyId.USER_PROPERTY, ("retry-after-ms", str(self.retry_ms)))]
+
+
+class Door:
+    """What the admissions of a worker share."""
+
+    def __init__(
+        self,
+        waiting: Waiting,
+        bans: Bans,
+        room: Room,
+        report: Callable[[str, str, str | None, bytes], None],
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`report`: takes an offence that a limit answers with a ban: limit, client identifier, user name, address."""
+        self.waiting = waiting
+        self.engine = waiting.engine
+        self.bans = bans
+        self.room = room
+        self.report = report
+        self.wall_clock = wall_clock
+        self.telling = 0
+        """Connections that were refused at accept and are read so that they can be told."""
+
+
+class Visitor(Owner, Guest, Protocol):
+    """The connection that is to be admitted."""
+
+
+class Admission:
+    """One client's way in."""
+
+    __slots__ = (
+        "_address",
+        "_began",
+        "_client_id",
+        "_door",
+        "_is_asked",
+        "_is_counted",
+        "_is_late",
+        "_is_telling",
+        "_listener",
+        "_owner",
+        "_packet",
+        "_places",
+        "_username",
+        "_waited",
+        "deadline",
+        "lane",
+        "refusal",
+        "subject",
+    )
+
+    def __init__(self, door: Door, owner: Visitor, address: bytes, listener: bytes) -> None:
+        """`address`: 4 or 16 bytes, none for a Unix socket."""
+        self._door = door
+        self._owner = owner
+        self._address = address
+        self._listener = listener
+        self._client_id = ""
+        self._username: str | None = None
+        self._packet = 0
+        self._is_late = False
+        self._is_asked = False
+        self._is_counted = False
+        self._is_telling = False
+        self._places: list[int] = []
+        self._began = 0.0
+        self._waited = 0.0
+        self.deadline = NEVER
+        """Seconds of the clock by which it has waited for as long as it may."""
+        self.lane: Lane | None = None
+        """Where it waits."""
+        self.refusal = Refusal(ReasonCode.UNSPECIFIED_ERROR, "")
+        """Of the last action that refused it."""
+        self.subject: Subject = door.engine.subject(b"", None, address, listener, 0)
+
+    def greet(self, connect: Connect, packet: int) -> None:
+        """The client says who it is, by a CONNECT of `packet` bytes: `look` goes by that from now on."""
+        self._is_late = self._is_asked = True
+        self._client_id = connect.client_id
+        self._username = connect.username
+        self._packet = packet
+        self._know(connect)
+
+    def accept(self, connect: Connect, connack: Connack) -> str:
+        """The broker has accepted it: what `look` asks is charged from now on. Its client identifier."""
+        self._is_asked = False
+        # Section 3.2.2.3.7: the identifier is the broker's where the client leaves it to the broker.
+        assigned = get(connack.properties, PropertyId.ASSIGNED_CLIENT_IDENTIFIER)
+        if not self._client_id and isinstance(assigned, str) and assigned:
+            self._client_id = assigned
+            self._know(connect)
+        return self._client_id
+
+    def _know(self, connect: Connect) -> None:
+        self.subject = self._door.engine.subject(
+            self._client_id.encode(),
+            None if connect.username is None else connect.username.encode(),
+            self._address,
+            self._listener,
+            connect.version,
+            connect.clean_start,
+            connect.bridge,
+            0 if self._client_id else secrets.randbits(64),
+        )
+
+    def look(self, now: float, late: bool = False) -> int:
+        """What becomes of it: an action (policy.model.Action). PASS: it may come in; DELAY: it waits for its turn.
+
+        For all others `refusal` has the words. `late`: it has waited for as long as it may. `now` in seconds.
+        """
+        engine = self._door.engine
+        if self._is_banned():
+            self._leave(now)
+            return int(Action.REJECT if self._is_late else Action.DROP)
+        if late or (self.lane is None and self._is_late and not self._is_asked):
+            turn = _NOBODY_BEFORE  # whoever comes as far as CONNACK has had its turn before CONNECT went on
+        else:
+            turn = 0 if self.lane is None else self.lane.key
+        action = engine.decide_connect(
+            self.subject, self._is_late, self._packet, now, turn, self._is_counted, self._is_asked
+        )
+        if action == PASS:
+            if not self._is_asked:
+                taken = engine.taken()
+                if taken is not None:
+                    self._places += taken if isinstance(taken, tuple) else (taken,)
+            self._leave(now)
+            return PASS
+        self._door.waiting.wake_others()
+        if action == Action.DELAY:
+            self._is_counted = True
+            if not late and self._wait(now):
+                return action
+            action = engine.then
+            engine.late(self.subject, action, now)
+        self._refuse(action)
+        self._leave(now)
+        return action
+
+    def fail(self, connack: Connack, version: int, now: float) -> int:
+        """The broker has refused it: what limits on guessing say to that."""
+        if connack.reason not in _AUTH_FAILURES[5 if version == 5 else 4]:
+            return PASS
+        action = self._door.engine.decide_failure(self.subject, now)
+        if action != PASS:
+            self._refuse(action)
+        return action
+
+    @property
+    def waiting(self) -> Waiting:
+        """All that waits in the worker."""
+        return self._door.waiting
+
+    @property
+    def has_places(self) -> bool:
+        """Whether it counts among the open connections of a limit, until `close`."""
+        return bool(self._places)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether it was let pass, or waits, without being charged: that is still to come."""
+        return self._is_asked
+
+    def tells(self) -> bool:
+        """Whether this connection, refused at accept, may be read so that it can be told."""
+        if self._door.telling >= MOST_TOLD:
+            return False
+        self._door.telling += 1
+        self._is_telling = True
+        return True
+
+    def close(self, now: float) -> None:
+        """The connection has ended."""
+        self._leave(now)
+        if self._is_telling:
+            self._is_telling = False
+            self._door.telling -= 1
+        if self._places:
+            waiting = self._door.waiting
+            for place in self._places:
+                waiting.wake(self._door.engine.free(place), now)
+            self._places.clear()
+            waiting.wake_others()
+
+    def _is_banned(self) -> bool:
+        door = self._door
+        if door.engine.is_exempt(self.subject, self._is_late and not self._is_asked):
+            return False
+        now = door.wall_clock()
+        if self._is_late:
+            ban = door.bans.of_client(self._client_id, self._username, self._address, now)
+        else:
+            ban = door.bans.of_address(self._address, now)
+        if ban is None:
+            return False
+        door.waiting.counters.add(REFUSED_BANNED, 1)
+        left = ban.until - now
+        self.refusal = Refusal(ReasonCode.BANNED, "banned", int(left * 1000) + 1 if left < inf else None)
+        return True
+
+    def _refuse(self, action: int) -> None:
+        engine = self._door.engine
+        limit = engine.refused_by
+        if action == Action.BAN:
+            self._door.report(limit, self._client_id, self._username, self._address)
+            self.refusal = Refusal(ReasonCode.BANNED, f"over limit {limit}: banned")
+        elif engine.by_size:
+            self.refusal = Refusal(ReasonCode.PACKET_TOO_LARGE, f"over limit {limit}: CONNECT is too large")
+        elif engine.by_window:
+            self.refusal = Refusal(ReasonCode.QUOTA_EXCEEDED, f"over limit {limit}: too many open connections")
+        else:
+            wait = int(engine.wait * 1000) + 1
+            text = f"over limit {limit}: retry in {wait} ms"
+            self.refusal = Refusal(ReasonCode.CONNECTION_RATE_EXCEEDED, text, wait)
+
+    # Waiting
+
+    def _wait(self, now: float) -> bool:
+        """Wait for what the limit lacks that has just been asked; False: there is no room."""
+        engine, waiting = self._door.engine, self._door.waiting
+        key, wait = engine.queue, 0.0 if engine.by_window else engine.wait
+        if self.lane is not None:
+            if self.lane.key == key:
+                return True
+            waiting.leave(self.lane, now)
+        else:
+            deadline = now + engine.max_delay - self._waited
+            if deadline <= now or not self._door.room.enter(self._owner, party(self._address), now):
+                return False
+            self._began = now
+            self.deadline = deadline
+        self.lane = Lane(self._owner, party(self._address), key)
+        waiting.join(self.lane, wait, now)
+        return True
+
+    def _leave(self, now: float) -> None:
+        if self.lane is None:
+            return
+        self._door.waiting.leave(self.lane, now)
+        self._door.room.leave(self._owner, party(self._address))
+        self.lane = None
+        self._waited += now - self._began
+        self.deadline = NEVER

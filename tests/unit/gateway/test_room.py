@@ -1,0 +1,68 @@
+from tidegate.engine.counters import ROW_WORDS, WAITING_CONNECTIONS, Counters
+from tidegate.gateway.room import Room
+
+A, B, C = b"\x0a\x00\x00\x01", b"\x0a\x00\x00\x02", b"\x0a\x00\x00\x03"
+
+
+class Guest:
+    """Goes when it is told to."""
+
+    def __init__(self, room: Room, address: bytes) -> None:
+        self.room = room
+        self.address = address
+        self.was_turned_away = False
+
+    def enter(self) -> bool:
+        return self.room.enter(self, self.address, 0.0)
+
+    def turn_away(self, now: float) -> None:
+        self.was_turned_away = True
+        self.room.leave(self, self.address)
+
+
+def room(size: int) -> Room:
+    return Room(size, Counters(memoryview(bytearray(ROW_WORDS * 8)).cast("Q"), 0))
+
+
+def entered(one: Room, address: bytes, count: int) -> list[Guest]:
+    guests = [Guest(one, address) for _ in range(count)]
+    assert all(guest.enter() for guest in guests)
+    return guests
+
+
+def test_so_many_may_wait() -> None:
+    one = room(2)
+    entered(one, A, 2)
+    assert not Guest(one, A).enter()
+    assert one.counters.value(WAITING_CONNECTIONS) == 2
+
+
+def test_who_has_left_makes_room() -> None:
+    one = room(1)
+    (first,) = entered(one, A, 1)
+    one.leave(first, A)
+    one.leave(first, A)
+    assert one.counters.value(WAITING_CONNECTIONS) == 0
+    entered(one, A, 1)
+
+
+def test_the_address_with_the_most_makes_room_for_another() -> None:
+    one = room(4)
+    crowd = entered(one, A, 3)
+    entered(one, B, 1)
+    entered(one, C, 1)
+    assert [guest.was_turned_away for guest in crowd] == [False, False, True], "who came last"
+    assert one.count == 4
+
+
+def test_nobody_makes_room_for_one_who_would_have_as_many() -> None:
+    one = room(4)
+    entered(one, A, 2)
+    entered(one, B, 2)
+    assert not Guest(one, A).enter()
+    assert not Guest(one, B).enter()
+    entered(one, C, 1)
+
+
+def test_a_room_of_none() -> None:
+    assert not Guest(room(0), A).enter()
