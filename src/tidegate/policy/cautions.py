@@ -1,23 +1,27 @@
 """What a policy may say, but its author hardly meant: warnings, for `policy check` and the start."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Any
 
-from .actions import after_delay
+from .actions import after_delay, reached
 from .events import MEASURES
 from .explain import tell
 from .fields import elements
 from .limits import measures
-from .model import Action, ByClass, ClientClass, Conditions, Event, Limit, Policy, Priority
+from .model import Action, ByClass, ClientClass, Conditions, Event, KeyKind, Limit, Policy, Priority
 from .problems import BadValue, Finding, Path, Problem
+from .stages import Stage, decided_at_accept, is_placed, stage_of
 from .toml import Document
 from .units import duration_text, size_text
 
 _PROOFS = ("username", "cidr", "listener", "cn", "san")
 """Conditions that a client cannot simply claim to fulfil."""
 _REFUSALS = {Action.DROP, Action.REJECT, Action.DISCONNECT}
+_MOST_NAMES = 3
+"""Limits that one warning names."""
+_NAMES = (KeyKind.CLIENT, KeyKind.USERNAME, KeyKind.CAPTURE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +31,8 @@ class _Written:
     limit: Limit
     table: dict[str, Any]
     path: Path
-    exempt: frozenset[str]
-    """The names of all exempt classes."""
+    classes: Mapping[str, ClientClass]
+    """All of the policy, by name."""
     max_packet: int
 
     def entries(self, key: str) -> Iterator[tuple[Path, str, Any]]:
@@ -44,13 +48,13 @@ class _Written:
 
 def warnings(policy: Policy, document: Document, max_packet: int) -> list[Problem]:
     """All warnings about the policy of a document that is valid. `max_packet`: bytes."""
-    findings = [*_claimed(policy), *_same_conditions(policy)]
-    exempt = frozenset(one.name for one in policy.classes if one.exempt)
+    findings = [*_claimed(policy), *_same_conditions(policy), *_exempt_too_late(policy), *_new_names(policy)]
+    classes = {one.name: one for one in policy.classes}
     tables = document.values.get("limit", [])
     for number, (limit, table) in enumerate(
         zip(policy.limits, tables if isinstance(tables, list) else [], strict=True)
     ):
-        written = _Written(limit, table, ("limit", number), exempt, max_packet)
+        written = _Written(limit, table, ("limit", number), classes, max_packet)
         for look in _CAUTIONS:
             findings += look(written)
     findings.sort(key=lambda finding: document.line_of(finding[0]))
@@ -67,6 +71,42 @@ def _claimed(policy: Policy) -> Iterator[Finding]:
                     f"{what}, though any client can claim to be in it",
                     "add a condition that is proven: username, cidr, listener or cn",
                 ),
+            )
+
+
+def _exempt_too_late(policy: Policy) -> Iterator[Finding]:
+    """What holds for whom the broker has not accepted yet cannot go by the name that he claims."""
+    earlier = {limit.name for limit in decided_at_accept(policy)}
+    names = [
+        limit.name
+        for limit in policy.limits
+        if (limit.name in earlier or limit.on is Event.AUTH_FAILURE) and reached(limit.on_excess) != {Action.OBSERVE}
+    ]
+    for one in policy.classes:
+        if names and one.exempt and not is_placed(one):
+            yield (
+                ("class", one.name),
+                BadValue(
+                    f"exempt, but not from {_list(names)}, until the broker has accepted a client",
+                    "for these, exempt a class that has only cidr or listener",
+                ),
+            )
+
+
+def _list(names: list[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return f"{', '.join(names[:_MOST_NAMES])}{f' and {more} more' if more > 0 else ''}"
+
+
+def _new_names(policy: Policy) -> Iterator[Finding]:
+    """Whoever guesses invents names as well."""
+    limits = [(number, limit) for number, limit in enumerate(policy.limits) if limit.on is Event.AUTH_FAILURE]
+    by_name = [any(key.kind in _NAMES for key in limit.per) for _, limit in limits]
+    if limits and all(by_name):
+        for number, _ in limits:
+            yield (
+                ("limit", number, "per"),
+                BadValue("who guesses with ever new names is never over it", 'add a limit on auth_failure per "ip"'),
             )
 
 
@@ -138,7 +178,7 @@ def _contradiction(written: _Written) -> Iterator[Finding]:
 
 def _all_exempt(written: _Written) -> Iterator[Finding]:
     names = written.limit.classes
-    if names and written.exempt.issuperset(names):
+    if names and all(written.classes[name].exempt for name in names):
         yield (*written.path, "class"), BadValue("whoever is in it is exempt", "remove the limit, or the exemption")
 
 
@@ -150,7 +190,7 @@ def _no_effect(written: _Written) -> Iterator[Finding]:
         for path, name, _ in written.entries(key):
             if name in limit.not_classes:
                 yield path, BadValue(f'no effect: `class` has "!{name}"', "remove it")
-            elif name in written.exempt:
+            elif name != "default" and written.classes[name].exempt:
                 yield path, BadValue(f"no effect: [class.{name}] is exempt", "remove it")
             elif name == "default" and limit.classes and set(limit.classes) <= set(table):
                 yield path, BadValue("no effect: each class of the limit has its own", "remove it")
@@ -195,7 +235,35 @@ def _waits_in_vain(written: _Written) -> Iterator[Finding]:
             )
 
 
+def _size_is_read(written: _Written) -> Iterator[Finding]:
+    """A limit that could be decided at accept, but for the size that is in it too."""
+    limit = written.limit
+    if limit.on is not Event.CONNECT or limit.size == ByClass() or not {"rate", "concurrent"} & measures(limit).keys():
+        return
+    sizeless = replace(limit, size=ByClass())
+    if stage_of(sizeless, written.classes) is Stage.EARLY:
+        yield (
+            (*written.path, "size"),
+            BadValue("makes all of the limit wait for CONNECT, to know its size", "give it a limit of its own"),
+        )
+
+
+def _one_connection(written: _Written) -> Iterator[Finding]:
+    limit = written.limit
+    if limit.on is not Event.CONNECT or reached(limit.on_excess) == {Action.OBSERVE}:
+        return
+    for path, _, number in written.entries("concurrent"):
+        if number == 1:
+            yield (
+                path,
+                BadValue(
+                    "who comes back is kept out until his former connection is known to be dead",
+                    "write at least 2",
+                ),
+            )
+
+
 _CAUTIONS: tuple[Callable[[_Written], Iterator[Finding]], ...] = (
     _debt, _size_is_no_limit, _all_none, _contradiction, _all_exempt, _no_effect, _excepted, _window_of_nothing,
-    _waits_in_vain,
+    _waits_in_vain, _size_is_read, _one_connection,
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """Reads the language of limits: `[class.NAME]` and `[[limit]]` of a document, as a `model.Policy`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -8,8 +8,9 @@ from ..engine.format import MAX_CAPTURES, MAX_CLASSES, MAX_COMPONENTS, MAX_LIMIT
 from .classes import captures, read_class
 from .fields import Known, Place
 from .limits import read_limit
-from .model import ClientClass, Key, Limit, Policy
+from .model import ClientClass, Event, Key, Limit, Policy
 from .problems import Finding
+from .stages import Stage, named, stage_of
 from .toml import Document
 
 TABLES = ("limit", "class")
@@ -24,7 +25,7 @@ def read_policy(document: Document, listeners: Sequence[str] | None) -> tuple[Po
     findings: list[Finding] = []
     known = Known(None if listeners is None else tuple(listeners))
     classes, known = _read_classes(document, Place(known, ("class",), findings))
-    limits = _read_limits(document, Place(known, ("limit",), findings))
+    limits = _read_limits(document, Place(known, ("limit",), findings), {one.name: one for one in classes})
     return Policy(classes, limits), findings
 
 
@@ -52,7 +53,7 @@ def _read_classes(document: Document, place: Place) -> tuple[tuple[ClientClass, 
     return tuple(classes), known
 
 
-def _read_limits(document: Document, place: Place) -> tuple[Limit, ...]:
+def _read_limits(document: Document, place: Place, classes: Mapping[str, ClientClass]) -> tuple[Limit, ...]:
     tables = document.values.get("limit", [])
     if not isinstance(tables, list):
         place.wrong("not a list of tables", "write [[limit]] in a line of its own, its keys below")
@@ -67,6 +68,7 @@ def _read_limits(document: Document, place: Place) -> tuple[Limit, ...]:
         if limit is None:
             continue
         limits.append(replace(limit, line=document.line_of(here.path)))
+        _cases_at_accept(limit, table, here, classes)
         fitting = len(keys) <= MAX_COMPONENTS
         keys.update(limit.per)
         if fitting and len(keys) > MAX_COMPONENTS:
@@ -75,6 +77,22 @@ def _read_limits(document: Document, place: Place) -> tuple[Limit, ...]:
             )
     _same_names(document, place, tables[:MAX_LIMITS])
     return tuple(limits)
+
+
+def _cases_at_accept(
+    limit: Limit, table: Mapping[str, object], place: Place, classes: Mapping[str, ClientClass]
+) -> None:
+    """Note each case by version of a limit that is decided before a client has said its version."""
+    if limit.on is not Event.CONNECT or not classes.keys() >= named(limit) or stage_of(limit, classes) is Stage.LATE:
+        return
+    for key in ("on_excess", "then"):
+        cases = table.get(key)
+        for case in ("v3", "v5"):
+            if isinstance(cases, dict) and case in cases:
+                place.at(key, case).wrong(
+                    "the limit is decided when a client is accepted, before its version is known",
+                    "write one action for all versions",
+                )
 
 
 def _same_names(document: Document, place: Place, tables: Sequence[object]) -> None:

@@ -55,7 +55,12 @@ refuses it and says why; `disconnect` ends the connection; `ban` keeps the clien
 MQTT 3 has no way to refuse a message. So where `reject` is written for `publish`, its clients get a `delay` instead,
 or, as `then`, a `disconnect` (QoS 0 is discarded in both cases); a `v3` case says otherwise:
 `{ v3 = "drop", default = "reject" }`. On `connect`, where there is nothing to end yet, `disconnect` is the same as
-`reject`. A message of QoS 1 or 2 on its way to a client is never dropped.
+`reject`, and `drop` closes the connection without an answer. A message of QoS 1 or 2 on its way to a client is never
+dropped.
+
+A limit on `connect` is decided when a client is accepted, before a byte of it is read, if it goes by the address and
+the listener alone: `per` `ip`, `listener` or `all`, and classes with no other condition than `cidr` and `listener`. No
+version is known then, so it has one action for all. Any other is decided by CONNECT.
 
 A ban, or a `connect` limit that refuses, must count `per` `ip` too, unless `allow_lockout = true`: until the broker has
 accepted a client, its identifier and user name are only claims.

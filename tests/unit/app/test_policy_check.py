@@ -76,14 +76,14 @@ def test_a_policy_that_cannot_be_compiled_is_a_problem(file: Path, monkeypatch: 
 
 
 def test_doubts_and_what_serve_refuses_stand_in_the_order_of_the_file(file: Path) -> None:
-    banning = LIMIT.format("a").replace("drop", "ban") + "allow_lockout = true\n"
-    file.write_text(banning + DOUBTFUL + LIMIT.format("b") + "shared = true\n")
+    later = '[[limit]]\nname = "a"\non = "packet"\nrate = "1/s"\non_excess = "disconnect"\n'
+    file.write_text(later + DOUBTFUL + LIMIT.format("b") + "shared = true\n")
     result = check(file)
     assert [problem.line for problem in result.warnings] == [6]
-    assert [problem.line for problem in result.unenforced] == [4, 13]
+    assert [problem.line for problem in result.unenforced] == [3, 13]
     out, err = shown(result)
     assert err == []
-    assert [line.split(": ")[0] for line in out[:-1]] == [f"{file}:4", f"{file}:6", f"{file}:13"]
+    assert [line.split(": ")[0] for line in out[:-1]] == [f"{file}:3", f"{file}:6", f"{file}:13"]
     assert ["warning: " in line for line in out[:-1]] == [False, True, False]
     assert out[-1] == "well-formed, but serve refuses it: 2 limits, 1 class"
 

@@ -25,7 +25,10 @@ BY_IP = 'rate = "1/s"\nper = "ip"\n'
             Cases(A.REJECT, {0: A.DROP}, v3=A.DELAY),
         ),
         ('on = "connect"\non_excess = "disconnect"', Cases(A.REJECT)),
-        ('on = "connect"\non_excess = { v5 = "disconnect" }', Cases(A.DELAY, v5=A.REJECT)),
+        (
+            'on = "connect"\nper = ["client", "ip"]\non_excess = { v5 = "disconnect" }',
+            Cases(A.DELAY, v5=A.REJECT),
+        ),
         ('on = "subscribe"\non_excess = "reject"', Cases(A.REJECT)),
         ('on = "auth_failure"', Cases(A.BAN)),
         ('on = "auth_failure"\non_excess = { v5 = "observe" }', Cases(A.BAN, v5=A.OBSERVE)),

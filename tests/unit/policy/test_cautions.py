@@ -51,6 +51,9 @@ def waits(pause: str, longest: str) -> str:
     )
 
 
+READ = "makes all of the limit wait for CONNECT, to know its size; give it a limit of its own"
+ONE = "who comes back is kept out until his former connection is known to be dead; write at least 2"
+GUESS = 'who guesses with ever new names is never over it; add a limit on auth_failure per "ip"'
 DEBT = 'after a packet of 1MiB, larger than the burst, everything waits for its debt; write "… burst 1MiB", or limit'
 
 
@@ -104,6 +107,18 @@ DEBT = 'after a packet of 1MiB, larger than the burst, everything waits for its 
         ('on = "deliver"\nconcurrent = { default = 5, a = 6 }\nqos = [0]', [f"limit.concurrent = {{…}}: {UNCOUNTED}"]),
         ("concurrent = 5\nqos = [0, 1]", []),
         ('on = "connect"\nconcurrent = 5', []),
+        (
+            'on = "connect"\nsize = "1KiB"\nconcurrent = 5',
+            [f'limit.size = "1KiB": {READ}'],
+        ),
+        ('on = "connect"\nsize = "1KiB"', []),
+        ('on = "connect"\nsize = "1KiB"\nrate = "1/s"\nper = ["ip", "username"]', []),
+        ('on = "connect"\nsize = "1KiB"\nrate = { default = "1/s", b = "5/s" }', []),
+        ('on = "connect"\nconcurrent = 1\nper = ["client", "ip"]', [f"limit.concurrent = 1: {ONE}"]),
+        ('on = "connect"\nconcurrent = { default = 5, a = 1 }', [f"limit.concurrent.a = 1: {ONE}"]),
+        ('on = "connect"\nconcurrent = 1\non_excess = "observe"', []),
+        ('on = "auth_failure"\nrate = "5/min"', []),
+        ('on = "auth_failure"\nrate = "5/min"\nper = ["ip", "username"]', [f'limit.per = ["ip", "username"]: {GUESS}']),
         ('rate = "10/min"', [f'limit.rate = "10/min": {waits("6s", "5s")}']),
         ('rate = "3/10s"\nmax_delay = "3s"', [f'limit.rate = "3/10s": {waits("3334ms", "3s")}']),
         ('rate = ["5/s", "6/h"]\nmax_delay = "1h"', []),
@@ -124,6 +139,46 @@ DEBT = 'after a packet of 1MiB, larger than the burst, everything waits for its 
 )  # fmt: skip
 def test_limits(keys: str, told: list[str]) -> None:
     assert limit_cautions(keys) == told
+
+
+def limits(*tables: str) -> str:
+    return "".join(f'[[limit]]\nname = "{"xyz"[number]}"\n{keys}\n' for number, keys in enumerate(tables))
+
+
+def test_one_limit_by_address_is_enough_against_guessing() -> None:
+    by_name = 'on = "auth_failure"\nrate = "5/min"\nper = ["ip", "client"]'
+    assert [line.split(":")[0] for line in cautions(limits(by_name, by_name))] == ["5", "10"]
+    assert cautions(limits(by_name, 'on = "auth_failure"\nrate = "50/min"\nper = "ip/24"')) == []
+
+
+EARLY = 'on = "connect"\nrate = "1/s"'
+GUESSING = 'on = "auth_failure"\nrate = "5/min"'
+NAMED = '[class.oncall]\nusername = "oncall"\ncidr = "10.0.0.0/8"\nexempt = true\n'
+PLACED = '[class.staff]\nany = [{ cidr = "10.0.0.0/8" }, { listener = "tcp://127.0.0.1:1883" }]\nexempt = true\n'
+
+
+@pytest.mark.parametrize(
+    ("tables", "earlier"),
+    [
+        ((EARLY,), "x"),
+        ((EARLY, GUESSING, EARLY), "x, y, z"),
+        (('rate = "1/s"', f'{EARLY}\nper = ["username", "ip"]'), ""),
+        ((f'{EARLY}\non_excess = "observe"', f'{GUESSING}\non_excess = "observe"'), ""),
+    ],
+)
+def test_who_is_exempt_by_a_name_is_so_when_that_is_proven(tables: tuple[str, ...], earlier: str) -> None:
+    told = (
+        f"1: [class.oncall]: exempt, but not from {earlier}, until the broker has accepted a client; "
+        "for these, exempt a class that has only cidr or listener"
+    )
+    assert cautions(NAMED + limits(*tables)) == ([told] if earlier else [])
+    assert cautions(PLACED + limits(*tables)) == []
+
+
+def test_many_limits_are_not_listed() -> None:
+    tables = "".join(f'[[limit]]\nname = "n{number}"\n{EARLY}\n' for number in range(9))
+    (told,) = cautions(NAMED + tables)
+    assert "but not from n0, n1, n2 and 6 more, until" in told
 
 
 def test_nothing_to_warn_of() -> None:

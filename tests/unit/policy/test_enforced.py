@@ -13,28 +13,20 @@ def limit_told(keys: str) -> list[str]:
     return [line.partition(": ")[2] for line in told(f'{CLASSES}[[limit]]\nname = "x"\n{keys}\n')]
 
 
-LATER = 'not enforced yet; write "disconnect"'
+FIX = 'remove the limit; enforced are "publish", "connect" and "auth_failure"'
 
 
 @pytest.mark.parametrize(
     ("keys", "lines"),
     [
-        (
-            'on = "connect"\nconcurrent = 5',
-            ['limit.on = "connect": not enforced yet; remove the limit; on = "publish" is enforced'],
-        ),
-        (
-            'rate = "1/s"\nshared = true\non_excess = "drop"',
-            ["limit.shared = true: not enforced yet: each gateway has its own budget; remove it"],
-        ),
-        ('rate = "1/s"\non_excess = "ban"\nper = "ip"', [f'limit.on_excess = "ban": {LATER}']),
-        (
-            'rate = "1/s"\non_excess = { v5 = "ban", default = "drop" }\nper = "ip"',
-            [f'limit.on_excess.v5 = "ban": {LATER}'],
-        ),
-        (
-            'rate = "1/s"\non_excess = { v3 = "ban", qos0 = "drop", v5 = "ban" }\nper = "ip"',
-            [f'limit.on_excess.v3 = "ban": {LATER}', f'limit.on_excess.v5 = "ban": {LATER}'],
+        ('on = "subscribe"\nconcurrent = 5', [f'limit.on = "subscribe": not enforced yet; {FIX}']),
+        ('on = "packet"\nrate = "1/s"\nshared = true', [f'limit.on = "packet": not enforced yet; {FIX}']),
+        *(
+            (
+                f'on = "{event}"\nrate = "1/s"\nshared = true\non_excess = "disconnect"',
+                ["limit.shared = true: not enforced yet: each gateway has its own budget; remove it"],
+            )
+            for event in ("publish", "connect", "auth_failure")
         ),
     ],
 )
@@ -53,8 +45,12 @@ def test_what_is_not_enforced(keys: str, lines: list[str]) -> None:
         'on_excess = "drop"\nbandwidth = "1MiB/s"\nsize = "64KiB"',
         'on_excess = "observe"\nshared = false',
         'on_excess = "disconnect"\nclass = "a"',
-        # The ban cannot be reached.
-        'qos = 0\non_excess = { qos0 = "drop", default = "ban" }',
+        'on_excess = "ban"\nper = "ip"',
+        'on_excess = { v3 = "drop", default = "ban" }\nper = ["client", "ip"]\nban = { first = "1min" }',
+        'on = "connect"',
+        'on = "connect"\nconcurrent = 5\nper = ["client", "ip"]\non_excess = { v5 = "ban", default = "drop" }',
+        'on = "auth_failure"',
+        'on = "auth_failure"\nper = ["ip", "username"]\non_excess = "observe"',
     ],
 )
 def test_what_is_enforced(keys: str) -> None:

@@ -192,3 +192,48 @@ def test_too_many_keys() -> None:
     assert errors_in(text) == [
         '260: limit.per = "ip/24/65": 65 different keys up to here; use at most 64 in all limits together'
     ]
+
+
+CLASSES = """\
+[class.office]
+cidr = "10.0.0.0/8"
+[class.plc]
+username = "plc-*"
+"""
+UNKNOWN = (
+    "the limit is decided when a client is accepted, before its version is known; write one action for all versions"
+)
+
+
+def connect_limit(keys: str) -> str:
+    return f'{CLASSES}[[limit]]\nname = "x"\non = "connect"\nrate = "1/s"\n{keys}\n'
+
+
+def test_at_accept_there_are_no_cases() -> None:
+    keys = 'class = "office"\non_excess = { v5 = "delay", default = "drop" }\nthen = { v3 = "drop", v5 = "reject" }'
+    assert errors_in(connect_limit(keys)) == [
+        f'10: limit.on_excess.v5 = "delay": {UNKNOWN}',
+        f'11: limit.then.v3 = "drop": {UNKNOWN}',
+        f'11: limit.then.v5 = "reject": {UNKNOWN}',
+    ]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        'on_excess = { default = "drop" }\nclass = "office"',
+        'on_excess = { v5 = "delay", default = "drop" }\nclass = "plc"',
+        'on_excess = { v5 = "delay", default = "drop" }\nper = ["username", "ip"]',
+        'on_excess = { v5 = "delay", default = "drop" }\nsize = "1KiB"',
+    ],
+)
+def test_by_connect_there_are(keys: str) -> None:
+    (limit,) = settings_of(connect_limit(keys)).policy.limits
+    assert limit.on is Event.CONNECT
+
+
+def test_a_class_that_is_wrong_is_told_alone() -> None:
+    text = connect_limit('class = "office"\non_excess = { v5 = "drop", default = "drop" }').replace(
+        "10.0.0.0/8", "10/8"
+    )
+    assert [line.split(": ")[1] for line in errors_in(text)] == ['class.office.cidr = "10/8"']
