@@ -1,6 +1,6 @@
-"""Why a limit meets a message, or does not, in words.
+"""Why a limit meets a message or a connection, or does not, in words.
 
-The engine alone decides which limits meet a message (native/subject.c, native/decide.c); here its reasons are found
+The engine alone decides which limits are met (native/subject.c, native/decide.c); here its reasons are found
 again, one condition at a time. A generated test holds the two together.
 """
 
@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from ..mqtt.topics import matches
 from ..policy.captures import captures_of_fitting
-from ..policy.model import ClientClass, Conditions, Key, KeyKind, Limit
+from ..policy.model import ClientClass, Conditions, Event, Key, KeyKind, Limit
 from ..policy.patterns import first_fit
 from ..policy.strictness import choose, of_number, of_rates
 
@@ -20,7 +20,7 @@ _NAMES = {number: name for name, number in VERSIONS.items()}
 
 @dataclass(frozen=True)
 class Client:
-    """A client that the broker has accepted."""
+    """A client, as it says that it is."""
 
     client_id: str
     username: str | None
@@ -35,12 +35,16 @@ class Client:
 
 @dataclass(frozen=True)
 class Message:
-    """One PUBLISH; `payload` in bytes."""
+    """One PUBLISH, or a CONNECT or the broker's refusal of it, which have no topic."""
 
     topic: str
     qos: int
     retain: bool
     payload: int
+    """Bytes that a `size` is compared with."""
+    packet: int = 0
+    """Bytes."""
+    on: Event = Event.PUBLISH
 
 
 def captured(classes: Sequence[ClientClass], client: Client) -> dict[str, str]:
@@ -55,7 +59,7 @@ def captured(classes: Sequence[ClientClass], client: Client) -> dict[str, str]:
 def reasons_against(
     limit: Limit, client: Client, message: Message, classes: Collection[str], captures: Mapping[str, str]
 ) -> list[str]:
-    """All that keeps a limit on publish from meeting a message; empty when it does. `classes`: names."""
+    """All that keeps a limit on the same event from meeting a message; empty when it does. `classes`: names."""
     return [
         *_about_message(limit, message),
         *_about_classes(limit, classes),

@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.text import Text
 
 from ..policy.problems import printable
-from .policy_explain import UNIX, Answer, Met
+from .policy_explain import Answer, Met
+from .policy_question import UNIX
 
 _COLUMN = 12
 """Columns of a fact's name: `concurrent` and a gap."""
@@ -17,13 +18,13 @@ def show(answer: Answer, out: Console) -> None:
     """Lines are wrapped on a terminal only: elsewhere a program may read them."""
     for name, value in (
         ("client", _client(answer.client)),
-        ("message", _message(answer.message)),
+        _asked(answer),
         ("classes", f"{', '.join(answer.classes) or 'none'}; priority {answer.priority}"),
         ("verdict", _verdict(answer)),
     ):
         _fact(out, "", name, value)
     for met in answer.met:
-        _met(out, met, answer.message["qos"])
+        _met(out, met, answer)
     if answer.not_met:
         out.print()
         out.print(Text("not met", style="bold"))
@@ -32,20 +33,29 @@ def show(answer: Answer, out: Console) -> None:
             _fact(out, "  ", name, "; ".join(reasons), column=column, style="dim")
 
 
-def _met(out: Console, met: Met, qos: str) -> None:
+def _met(out: Console, met: Met, answer: Answer) -> None:
     out.print()
     out.print(Text.assemble((met.name, "bold"), f"  {printable(met.place)}"), soft_wrap=True)
-    for name, value in _facts(met, qos):
+    for name, value in _facts(met, answer):
         _fact(out, "  ", name, value)
 
 
-def _facts(met: Met, qos: str) -> Iterator[tuple[str, str]]:
+def _facts(met: Met, answer: Answer) -> Iterator[tuple[str, str]]:
+    if met.stage == "accept":
+        yield "decided", "at accept, before anything is read"
+    elif met.stage is not None:
+        yield "decided", f"by CONNECT ({', '.join(met.awaits)}), and charged when the broker has accepted the client"
+    is_uncounted = answer.message.get("qos") == "0"
     for key, value in met.keys.items():
         yield "per", f"{key.removesuffix('/32/64')}: {value}"
     for name, budgets in met.budgets.items():
         for budget in budgets:
-            yield name, f"{budget} (QoS 0 does not count)" if name == "concurrent" and qos == "0" else budget
+            yield name, f"{budget} (QoS 0 does not count)" if name == "concurrent" and is_uncounted else budget
     yield "on excess", f"{met.action}: {met.wire}"
+    if met.exempt and not _is_spared(answer):
+        yield "but", "the client is exempt: it is counted, and never limited"
+    if answer.exempt and not met.exempt:
+        yield "but", "that the client is exempt is not proven yet: it is limited like any other"
     if not met.enforced:
         yield "but", "not enforced yet: serve refuses this limit"
 
@@ -64,19 +74,33 @@ def _client(told: dict[str, str]) -> str:
     return ", ".join(words)
 
 
+def _asked(answer: Answer) -> tuple[str, str]:
+    match answer.on:
+        case "connect":
+            return "connects", f"by a CONNECT of {answer.message['packet']}"
+        case "auth_failure":
+            return "refused", "by the broker, for its user name or password"
+    return "message", _message(answer.message)
+
+
+def _is_spared(answer: Answer) -> bool:
+    """Whether nothing limits it."""
+    return answer.exempt and all(met.exempt for met in answer.met)
+
+
 def _message(told: dict[str, str]) -> str:
     retained = ", retained" if told["retain"] == "true" else ""
     return f"{told['topic']}, QoS {told['qos']}{retained}, payload {told['payload']}, packet {told['packet']}"
 
 
 def _verdict(answer: Answer) -> str:
-    if answer.exempt:
+    if _is_spared(answer):
         return "passes, as do all: the client is exempt, which is counted and never limited"
     if answer.by is not None:
         return f"{answer.verdict} by {answer.by}: it is too large"
     if not answer.met:
         return "passes: no limit meets it"
-    windowed = any("concurrent" in met.budgets for met in answer.met) and answer.message["qos"] != "0"
+    windowed = any("concurrent" in met.budgets for met in answer.met) and answer.message.get("qos") != "0"
     return f"the first passes, and so do the next while the budgets {'and windows ' if windowed else ''}last"
 
 

@@ -9,12 +9,17 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from ..app import policy_check, policy_explain, policy_match, policy_show
+from ..app import policy_check, policy_explain, policy_match, policy_question, policy_show
 from ..app.policy_compile import NotWritten, compile_to
 from ..policy.problems import SettingsError
 
 _FILE = click.argument("file", type=click.Path(path_type=Path))
 _JSON = click.option("--json", "as_object", is_flag=True, help="Print an object instead of text.")
+_EXPLAIN_EXAMPLES = """\b
+Examples:
+  tidegate policy explain FILE --client-id sensor-1 --topic plant/1/t --qos 1
+  tidegate policy explain FILE --on connect --ip 192.0.2.7
+"""
 _VERSION = click.Choice(list(policy_match.VERSIONS))
 
 
@@ -40,12 +45,24 @@ def check(file: Path, as_object: bool) -> None:
     sys.exit(2 if result.problems else 1 if result.unenforced else 0)
 
 
-@policy.command()
+@policy.command(epilog=_EXPLAIN_EXAMPLES)
 @_FILE
-@click.option("--topic", required=True, help="Topic of the message.")
+@click.option(
+    "--on",
+    type=click.Choice(list(policy_question.ON)),
+    default=policy_question.Question.on,
+    metavar="EVENT",
+    help=f"{', '.join(policy_question.ON)}: it sends a message (unless told), connects, or fails to prove who it is.",
+)
+@click.option("--topic", help="Topic of the message; needed for one.")
 @click.option("--qos", type=click.IntRange(0, 2), default=0, show_default=True, help="QoS of the message.")
 @click.option("--retain", is_flag=True, help="The message is retained.")
-@click.option("--size", "payload", type=click.IntRange(0), default=64, show_default=True, help="Bytes of its payload.")
+@click.option(
+    "--size",
+    type=click.IntRange(0),
+    metavar="BYTES",
+    help=f"Bytes of its payload, {policy_question.PAYLOAD} unless told; with --on connect, of the whole CONNECT.",
+)
 @click.option("--client-id", default="", metavar="ID", help="Client identifier; without it the broker assigns one.")
 @click.option("--username", metavar="NAME", help="User name; without it the client sends none.")
 @click.option("--ip", "address", metavar="IP", help="Where the client connects from; 127.0.0.1, unless told.")
@@ -56,10 +73,11 @@ def check(file: Path, as_object: bool) -> None:
 @_JSON
 def explain(
     file: Path,
-    topic: str,
+    on: str,
+    topic: str | None,
     qos: int,
     retain: bool,
-    payload: int,
+    size: int | None,
     client_id: str,
     username: str | None,
     address: str | None,
@@ -69,24 +87,20 @@ def explain(
     keep_session: bool,
     as_object: bool,
 ) -> None:
-    r"""Tell which limits of FILE a message meets.
+    """Tell which limits of FILE a message or a connection meets.
 
     For each: what it is counted per, the budget of this client, what the client sees when it is used up, and the line
-    in FILE. For each other limit on publish: what keeps it from meeting the message.
-
-    \b
-        tidegate policy explain tidegate.toml --client-id sensor-1 \
-            --topic plant/1/temperature --qos 1
+    in FILE. For each other limit on the same event: what keeps it from being met.
     """
-    question = policy_explain.Question(
-        topic, client_id, username, address, listener, version, bridge, not keep_session, qos, retain, payload
+    question = policy_question.Question(
+        topic, client_id, username, address, listener, version, bridge, not keep_session, qos, retain, size, on
     )
     try:
         answer = policy_explain.explain(file, question)
     except SettingsError as error:
         click.echo(str(error), err=True)
         sys.exit(2)
-    except policy_explain.BadQuestion as error:
+    except policy_question.BadQuestion as error:
         click.echo(f"tidegate policy explain: {error}", err=True)
         sys.exit(2)
     if as_object:

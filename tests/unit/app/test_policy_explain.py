@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tidegate.app.policy_explain import Answer, BadQuestion, Met, Question, explain, explain_json
+from tidegate.app.policy_explain import Answer, Met, explain, explain_json
+from tidegate.app.policy_question import BadQuestion, Question
 from tidegate.policy.problems import SettingsError
 
 GATEWAY = '[gateway]\nlisten = ["tcp://127.0.0.1:1883", "unix:/run/t.sock"]\nmax_packet = "64KiB"\n'
@@ -96,7 +97,7 @@ def test_several_keys_are_told_in_their_order(file: Path) -> None:
         ('rate = "3/120min"', {}, {"rate": ["3/2h burst 3"]}),
         ('bandwidth = "64KiB/s burst 1MiB"', {}, {"bandwidth": ["64KiB/s burst 1MiB"]}),
         ('size = "1KiB"', {}, {"size": ["1KiB"]}),
-        ('concurrent = 5\nsize = "4B"', {"payload": 0}, {"concurrent": ["5"], "size": ["4B"]}),
+        ('concurrent = 5\nsize = "4B"', {"size": 0}, {"concurrent": ["5"], "size": ["4B"]}),
         ('rate = { default = "1/s", plc = "9/s" }', {}, {"rate": ["1/s burst 1"]}),
         ('rate = { default = "1/s", plc = "9/s" }', {"username": "plc-1"}, {"rate": ["9/s burst 9"]}),
         (
@@ -228,17 +229,32 @@ def test_what_waits_for_nothing_has_no_delay(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "action", "wire"),
+    ("keys", "times"),
     [
-        ('rate = "1/s"\non_excess = "ban"\nper = ["ip", "client"]', "ban", "the connection is closed, and the client"),
-        ('rate = "1/s"\nshared = true', "drop", "discarded"),
+        ("", "for 30s, 4 times as long each next time, at most 1h"),
+        (
+            'ban = { first = "2min", factor = 1.5, max = "24h" }',
+            "for 2min, 1.5 times as long each next time, at most 24h",
+        ),
+        ('ban = { first = "2min", factor = 1 }', "for 2min"),
+        ('ban = { first = "2min", max = "2min" }', "for 2min"),
     ],
 )
-def test_what_is_not_enforced_yet_is_marked(file: Path, keys: str, action: str, wire: str) -> None:
-    met = only(file, keys)
+def test_a_ban_is_told_with_its_times(file: Path, keys: str, times: str) -> None:
+    met = only(file, f'rate = "1/s"\non_excess = "ban"\nper = ["ip", "client"]\n{keys}')
+    assert met.enforced
+    assert (met.action, met.wire) == (
+        "ban",
+        "DISCONNECT 0x96 (message rate too high) with the reason, and the connection is closed; "
+        f"whoever has the same ip and client is banned {times}",
+    )
+
+
+def test_what_is_not_enforced_yet_is_marked(file: Path) -> None:
+    met = only(file, 'rate = "1/s"\nshared = true')
     assert not met.enforced
-    assert met.action == action
-    assert met.wire.startswith(wire)
+    assert met.action == "drop"
+    assert met.wire.startswith("discarded")
 
 
 def test_only_the_limits_that_are_not_enforced_are_marked(file: Path) -> None:
@@ -333,25 +349,25 @@ def test_who_is_exempt_is_never_limited(file: Path) -> None:
 @pytest.mark.parametrize(("payload", "verdict", "by"), [(10, "pass", None), (11, "drop", "a"), (21, "disconnect", "b")])
 def test_what_is_too_large_is_over_the_limit_at_once(file: Path, payload: int, verdict: str, by: str | None) -> None:
     limits(file, f'size = "10B"\n{DROP}', 'size = "20B"\non_excess = "disconnect"')
-    answer = ask(file, payload=payload)
+    answer = ask(file, size=payload)
     assert (answer.verdict, answer.by) == (verdict, by)
 
 
 @pytest.mark.parametrize(("version", "verdict"), [("5", "reject"), ("3.1.1", "disconnect")])
 def test_what_is_too_large_does_not_wait_to_get_smaller(file: Path, version: str, verdict: str) -> None:
     limits(file, 'size = "10B"\nrate = "1/s"')
-    answer = ask(file, payload=11, version=version, qos=1)
+    answer = ask(file, size=11, version=version, qos=1)
     assert (answer.verdict, answer.by) == (verdict, "a")
 
 
 @pytest.mark.parametrize(
     ("changes", "packet"),
     [
-        ({"version": "3.1.1", "payload": 0}, "13B"),
-        ({"version": "5", "payload": 0}, "14B"),
-        ({"version": "5", "payload": 0, "qos": 1}, "16B"),
-        ({"version": "3.1.1", "payload": 127 - 11}, "129B"),
-        ({"version": "3.1.1", "payload": 128 - 11}, "131B"),
+        ({"version": "3.1.1", "size": 0}, "13B"),
+        ({"version": "5", "size": 0}, "14B"),
+        ({"version": "5", "size": 0, "qos": 1}, "16B"),
+        ({"version": "3.1.1", "size": 127 - 11}, "129B"),
+        ({"version": "3.1.1", "size": 128 - 11}, "131B"),
     ],
 )
 def test_the_packet_is_as_large_as_on_the_wire(file: Path, changes: dict[str, object], packet: str) -> None:
@@ -374,9 +390,9 @@ def test_the_packet_is_as_large_as_on_the_wire(file: Path, changes: dict[str, ob
         ({"address": "10.0.0.1", "listener": "unix:/run/t.sock"}, "--ip: nobody comes from 10.0.0.1 to unix:"),
         ({"listener": "127.0.0.1:1883"}, "--listener: an address without its kind"),
         ({"listener": "tcp://127.0.0.1:1"}, "--listener: gateway.listen has no tcp://127.0.0.1:1; it has tcp://"),
-        ({"payload": 1 << 16}, "--size: the packet is larger than gateway.max_packet = 64KiB"),
-        ({"payload": (1 << 16) - 14}, "--size: the packet is larger"),
-        ({"payload": 1 << 40}, "--size: the packet is larger"),
+        ({"size": 1 << 16}, "--size: the packet is larger than gateway.max_packet = 64KiB"),
+        ({"size": (1 << 16) - 14}, "--size: the packet is larger"),
+        ({"size": 1 << 40}, "--size: the packet is larger"),
     ],
 )
 def test_a_message_that_cannot_be(file: Path, changes: dict[str, object], told: str) -> None:
@@ -406,6 +422,167 @@ def test_a_wrong_file_is_told_before_the_question(file: Path) -> None:
         ask(file, topic="#")
 
 
+# Connections
+
+
+def arrive(file: Path, on: str = "connect", **changes: object) -> Answer:
+    return ask(file, topic=None, on=on, **changes)
+
+
+ANSWERED = "its CONNECT is answered by CONNACK 0x9F (connection rate exceeded) with the reason and retry-after-ms"
+RETRY = ANSWERED.removeprefix("its CONNECT is answered by ")
+
+
+def test_each_limit_on_connect_is_told_with_its_stage(file: Path) -> None:
+    limits(
+        file,
+        'on = "connect"\nrate = "1/s"\nper = ["username", "ip"]\non_excess = "drop"',
+        'on = "connect"\nrate = "5/s"\nconcurrent = 9\non_excess = "reject"',
+        f'rate = "1/s"\n{DROP}',
+        'on = "connect"\nrate = "1/s"\nclass = "plc"',
+    )
+    answer = arrive(file, username="u")
+    assert (answer.on, answer.message, answer.verdict, answer.by) == ("connect", {"packet": "19B"}, "pass", None)
+    early, late = answer.met
+    assert (early.name, early.stage, early.awaits) == ("b", "accept", [])
+    assert (early.keys, early.budgets) == ({"ip/32/64": "127.0.0.1"}, {"rate": ["5/s burst 5"], "concurrent": ["9"]})
+    assert (early.action, early.wire) == ("reject", f"{ANSWERED} or CONNACK 0x97 (quota exceeded) with the reason")
+    assert (late.name, late.stage, late.awaits) == ("a", "connect", ['per "username"'])
+    assert (late.keys, late.wire) == (
+        {"username": "u", "ip/32/64": "127.0.0.1"},
+        "the connection is closed without an answer",
+    )
+    assert answer.not_met == {"d": ["the client is not in class plc"]}
+
+
+@pytest.mark.parametrize(
+    ("keys", "version", "wire"),
+    [
+        ('rate = "1/s"\non_excess = "reject"', "5", ANSWERED),
+        ('rate = "1/s"\non_excess = "disconnect"', "3.1", "its CONNECT is answered by CONNACK 3 (server unavailable)"),
+        ('rate = "1/s"\non_excess = "drop"', "5", "the connection is closed without an answer"),
+        ('rate = "1/s"\non_excess = "observe"', "5", "passes, and is counted"),
+        (
+            'concurrent = 5\nper = ["client", "ip"]\non_excess = { v5 = "reject", default = "drop" }',
+            "5",
+            "it is answered by CONNACK 0x97 (quota exceeded) with the reason",
+        ),
+        (
+            'concurrent = 5\nper = ["client", "ip"]\non_excess = { v5 = "reject", default = "drop" }',
+            "3.1.1",
+            "the connection is closed without an answer",
+        ),
+        (
+            'size = "1KiB"',
+            "5",
+            "as waiting makes nothing smaller, at once reject: it is answered by CONNACK 0x95 (packet too large) with "
+            "the reason",
+        ),
+        (
+            'rate = "1/s"',
+            "5",
+            f"has to wait, and is not read, until its budget allows it, at most 5s; then reject: {ANSWERED}",
+        ),
+        (
+            'rate = "1/s"\nconcurrent = 5\nmax_delay = "2s"\nthen = "drop"',
+            "5",
+            "has to wait, and is not read, until one connection ends and its budget allows it, at most 2s; then drop: "
+            "the connection is closed without an answer",
+        ),
+        (
+            'rate = "1/s"\non_excess = "ban"\nper = "ip/24"\nban = { factor = 1 }',
+            "5",
+            "its CONNECT is answered by CONNACK 0x8A (banned); whoever has the same ip/24/64 is banned for 30s",
+        ),
+        (
+            'rate = "1/s"\non_excess = "ban"\nper = ["username", "ip"]\nban = { factor = 1 }',
+            "3.1.1",
+            "it is answered by CONNACK 5 (not authorized); whoever has the same username and ip is banned for 30s",
+        ),
+    ],
+)
+def test_what_a_client_sees_that_may_not_come_in(file: Path, keys: str, version: str, wire: str) -> None:
+    limits(file, f'on = "connect"\n{keys}')
+    (met,) = arrive(file, version=version).met
+    assert met.enforced
+    assert met.wire == wire
+
+
+@pytest.mark.parametrize(("size", "verdict", "by"), [(100, "pass", None), (101, "reject", "b")])
+def test_a_connect_may_be_too_large(file: Path, size: int, verdict: str, by: str | None) -> None:
+    limits(file, 'on = "connect"\nrate = "1/s"', 'on = "connect"\nsize = "100B"')
+    answer = arrive(file, size=size)
+    assert (answer.verdict, answer.by, answer.message) == (verdict, by, {"packet": f"{size}B"})
+
+
+@pytest.mark.parametrize(
+    ("keys", "version", "wire"),
+    [
+        (
+            "ban = { factor = 1 }",
+            "5",
+            "in place of the broker's answer it gets CONNACK 0x8A (banned); whoever has the same ip is banned for 30s",
+        ),
+        (
+            'per = ["ip", "username"]\nban = { factor = 1 }',
+            "3.1.1",
+            "in place of the broker's answer it gets CONNACK 5 (not authorized); "
+            "whoever has the same ip and username is banned for 30s",
+        ),
+        ('on_excess = "disconnect"', "5", "the connection is closed without the broker's answer"),
+        ('on_excess = "observe"', "5", "gets its answer, and is counted"),
+    ],
+)
+def test_what_a_client_sees_that_guesses(file: Path, keys: str, version: str, wire: str) -> None:
+    limits(file, f'on = "auth_failure"\nrate = "5/min"\n{keys}', 'on = "connect"\nrate = "1/s"')
+    answer = arrive(file, "auth_failure", version=version)
+    assert (answer.on, answer.message, answer.verdict, answer.not_met) == ("auth_failure", {}, "pass", {})
+    (met,) = answer.met
+    assert (met.name, met.stage, met.wire, met.enforced) == ("a", None, wire, True)
+
+
+def test_who_only_says_that_he_is_exempt_is_not_yet(file: Path) -> None:
+    limits(file, 'on = "connect"\nrate = "1/s"', 'on = "connect"\nrate = "1/s"\nper = ["client", "ip"]', GUESSING)
+    answer = arrive(file, username="night:x")
+    assert answer.exempt
+    assert [(met.name, met.exempt) for met in answer.met] == [("a", False), ("b", True)]
+    answer = arrive(file, "auth_failure", username="night:x")
+    assert answer.exempt
+    assert [met.exempt for met in answer.met] == [False]
+
+
+def test_who_is_exempt_for_his_address_is_from_the_start(file: Path) -> None:
+    limits(file, 'on = "connect"\nrate = "1/s"', GUESSING)
+    file.write_text(file.read_text() + '[class.staff]\ncidr = "127.0.0.0/8"\nexempt = true\n')
+    for on in ("connect", "auth_failure"):
+        assert [met.exempt for met in arrive(file, on).met] == [True]
+
+
+GUESSING = 'on = "auth_failure"\nrate = "5/min"'
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"on": "publish"}, "--topic: a message has one; write --topic TOPIC, or ask with --on about something else"),
+        ({"topic": "a"}, "--topic: means nothing with --on connect; leave it out"),
+        ({"qos": 1}, "--qos: means nothing with --on connect"),
+        ({"retain": True}, "--retain: means nothing with --on connect"),
+        ({"on": "auth_failure", "size": 64}, "--size: means nothing with --on auth_failure"),
+        ({"on": "auth_failure", "topic": "a"}, "--topic: means nothing with --on auth_failure"),
+        ({"size": 13}, "--size: a CONNECT that says this has 14 bytes at least; write more, or leave it out"),
+        ({"username": "x" * 100, "size": 14}, "--size: a CONNECT that says this has 116 bytes at least"),
+        ({"size": (1 << 16) + 1}, "--size: the packet is larger than gateway.max_packet = 64KiB"),
+        ({"client_id": "x" * 65_535}, "--client-id: "),
+    ],
+)
+def test_a_connection_that_cannot_be(file: Path, changes: dict[str, object], told: str) -> None:
+    limits(file)
+    with pytest.raises(BadQuestion) as caught:
+        ask(file, **{"topic": None, "on": "connect", "version": "3.1.1", "client_id": "", **changes})
+    assert str(caught.value).startswith(told)
+
+
 def test_json_is_an_object_of_plain_values(file: Path) -> None:
     limits(file, f'rate = "1/s"\n{DROP}', 'qos = 2\nrate = "1/s"\non_excess = "observe"')
     line = file.read_text().splitlines().index("[[limit]]") + 1
@@ -418,6 +595,7 @@ def test_json_is_an_object_of_plain_values(file: Path) -> None:
             "session": "new",
             "bridge": "false",
         },
+        "on": "publish",
         "message": {"topic": "plant/1/t", "qos": "0", "retain": "false", "payload": "64B", "packet": "78B"},
         "classes": [],
         "priority": "normal",
@@ -428,12 +606,15 @@ def test_json_is_an_object_of_plain_values(file: Path) -> None:
             {
                 "name": "a",
                 "place": f"{file}:{line}",
+                "stage": None,
+                "awaits": [],
                 "keys": {"client": "c"},
                 "budgets": {"rate": ["1/s burst 1"]},
                 "action": "drop",
                 "max_delay": None,
                 "then": None,
                 "wire": "discarded, and nothing is said: QoS 0 is never answered",
+                "exempt": False,
                 "enforced": True,
             }
         ],

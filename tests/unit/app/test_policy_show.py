@@ -19,18 +19,25 @@ MESSAGE = {"topic": "a/b", "qos": "1", "retain": "false", "payload": "64B", "pac
 FLOOD = Met(
     "flood",
     "/etc/[t].toml:7",
+    None,
+    [],
     {"client": "c", "ip/32/64": "10.0.0.1", "ip/24/56": "10.0.0.0/24"},
     {"rate": ["20/s burst 40", "600/min burst 600"], "size": ["1KiB"]},
     "reject",
     None,
     None,
     "PUBACK 0x97 (quota exceeded), with the reason and retry-after-ms",
+    exempt=False,
     enforced=True,
 )
 
 
+SPARED = replace(FLOOD, exempt=True)
+
+
 def answer(**changes: object) -> Answer:
     values: dict[str, object] = {
+        "on": "publish",
         "client": CLIENT,
         "message": MESSAGE,
         "classes": [],
@@ -92,7 +99,10 @@ def test_a_pipe_gets_whole_lines() -> None:
     [
         ({"met": []}, "passes: no limit meets it"),
         ({"verdict": "drop", "by": "flood"}, "drop by flood: it is too large"),
-        ({"exempt": True}, "passes, as do all: the client is exempt, which is counted and never limited"),
+        (
+            {"exempt": True, "met": [SPARED]},
+            "passes, as do all: the client is exempt, which is counted and never limited",
+        ),
     ],
 )
 def test_verdicts(changes: dict[str, object], verdict: str) -> None:
@@ -125,20 +135,45 @@ def test_who_and_what_in_other_words() -> None:
 
 
 def test_what_is_not_enforced_is_marked() -> None:
-    later = Met(
-        "later",
-        "t.toml:1",
-        {"all": "everybody together"},
-        {"rate": ["1/s burst 1"]},
-        "ban",
-        None,
-        None,
-        "x",
-        enforced=False,
-    )
+    later = replace(FLOOD, name="later", enforced=False)
     shown = lines(answer(met=[FLOOD, later]))
     assert shown[-1] == "  but         not enforced yet: serve refuses this limit"
     assert sum("not enforced" in line for line in shown) == 1
+
+
+EARLY = replace(FLOOD, name="early", stage="accept", keys={"ip/32/64": "10.0.0.1"}, budgets={"concurrent": ["20"]})
+LATE = replace(
+    EARLY, name="late", stage="connect", awaits=['per "client"', "class plc"], budgets={"rate": ["1/s burst 1"]}
+)
+
+
+def test_a_connection() -> None:
+    shown = lines(answer(on="connect", message={"packet": "17B"}, met=[EARLY, LATE]))
+    assert shown[1] == "connects    by a CONNECT of 17B"
+    assert shown[3] == "verdict     the first passes, and so do the next while the budgets and windows last"
+    assert shown[shown.index("early  /etc/[t].toml:7") + 1 :][:3] == [
+        "  decided     at accept, before anything is read",
+        "  per         ip: 10.0.0.1",
+        "  concurrent  20",
+    ]
+    assert shown[shown.index("late  /etc/[t].toml:7") + 1] == (
+        '  decided     by CONNECT (per "client", class plc), and charged when the broker has accepted the client'
+    )
+
+
+def test_a_refusal_of_the_broker() -> None:
+    shown = lines(answer(on="auth_failure", message={}, met=[replace(FLOOD, keys={"ip/32/64": "10.0.0.1"})]))
+    assert shown[1] == "refused     by the broker, for its user name or password"
+
+
+def test_who_is_exempt_from_some_limits_only() -> None:
+    met = [EARLY, replace(LATE, exempt=True)]
+    shown = lines(answer(on="connect", message={"packet": "17B"}, exempt=True, met=met))
+    assert shown[3] == "verdict     the first passes, and so do the next while the budgets and windows last"
+    assert [line for line in shown if line.startswith("  but")] == [
+        "  but         that the client is exempt is not proven yet: it is limited like any other",
+        "  but         the client is exempt: it is counted, and never limited",
+    ]
 
 
 def test_what_the_client_wrote_is_not_obeyed() -> None:

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from tidegate.app.init import make
 from tidegate.cli import main as cli
 
+EXAMPLES = Path(__file__).parents[3] / "examples"
 DOCS = Path(__file__).parents[3] / "docs" / "commands.md"
 Run = Callable[..., Result]
 
@@ -19,9 +20,10 @@ name = "flood"
 rate = "20/s burst 40"
 on_excess = { v3 = "drop", default = "reject" }
 """
+GUESSING = '[[limit]]\nname = "guessing"\non = "auth_failure"\nrate = "5/min"\n'
 DOUBTFUL = '[class.guest]\nclient_id = "guest-*"\nexempt = true\n'
 WRONG = '[[limit]]\nname = "flood"\nrate = 20\ntopik = "a/#"\n'
-NOT_YET = '[[limit]]\nname = "later"\nrate = "1/s"\non_excess = "ban"\nallow_lockout = true\n'
+NOT_YET = '[[limit]]\nname = "later"\non = "packet"\nrate = "1/s"\n'
 
 
 @pytest.fixture
@@ -124,7 +126,7 @@ class TestCheck:
         result = run("check", file)
         assert result.exit_code == 1
         refused, verdict = result.stdout.splitlines()
-        assert refused.startswith(f'{file}:4: limit.on_excess = "ban": not enforced yet; ')
+        assert refused.startswith(f'{file}:3: limit.on = "packet": not enforced yet; ')
         assert verdict == "well-formed, but serve refuses it: 1 limit, 0 classes"
 
     @pytest.mark.parametrize(("text", "code"), [(GOOD, 0), (NOT_YET, 1), (WRONG, 2)])
@@ -210,14 +212,32 @@ class TestExplain:
         assert result.exit_code == 2
         assert "--topic" in result.stderr
 
-    def test_the_documentation_shows_what_it_says_of_the_first_configuration(
+    def test_a_connection(self, run: Run, write: Write) -> None:
+        file = write(GOOD + '[[limit]]\nname = "door"\non = "connect"\nrate = "5/s"\n' + GUESSING)
+        result = run("explain", file, "--on", "connect", "--client-id", "c", "--ip", "127.0.0.9")
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert "connects    by a CONNECT of 16B\n" in result.stdout
+        assert "decided     at accept" in result.stdout
+        told = json.loads(run("explain", file, "--on", "connect", "--size", "99", "--json").stdout)
+        assert (told["on"], told["message"], [met["name"] for met in told["met"]]) == (
+            "connect",
+            {"packet": "99B"},
+            ["door"],
+        )
+        told = json.loads(run("explain", file, "--on", "auth_failure", "--json").stdout)
+        assert (told["message"], [met["name"] for met in told["met"]]) == ({}, ["guessing"])
+        assert run("explain", file, "--on", "will").exit_code == 2
+
+    def test_the_documentation_shows_what_it_says_of_the_first_configuration_and_of_an_example(
         self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
         make(Path("tidegate.toml"))
-        (shown,) = re.findall(r"^\$ tidegate policy (explain .*)\n((?s:.*?))^```$", DOCS.read_text(), re.MULTILINE)
-        command, text = shown
-        assert run(*shlex.split(command)).stdout == text
+        Path("public-broker.toml").write_text((EXAMPLES / "public-broker.toml").read_text())
+        shown = re.findall(r"^\$ tidegate policy (explain .*)\n((?s:.*?))^```$", DOCS.read_text(), re.MULTILINE)
+        assert len(shown) == 2
+        for command, text in shown:
+            assert run(*shlex.split(command)).stdout == text
 
 
 class TestCompile:

@@ -1,0 +1,130 @@
+"""What a client sees of a limit that it exceeds, in words."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from ..policy.events import action_name
+from ..policy.model import Action, BanTimes, Event, Limit
+from ..policy.stages import Stage
+from ..policy.units import duration_text
+
+_ACKS = {1: "PUBACK", 2: "PUBREC"}
+
+
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """What was too much for a limit."""
+
+    limit: Limit
+    budgets: Collection[str]
+    """What the client has of rate, bandwidth, concurrent and size there."""
+    version: int
+    """The client's."""
+    qos: int = 0
+    stage: Stage | None = None
+    """Of a limit on connect."""
+
+    @property
+    def known(self) -> int:
+        """The version by which the action is chosen."""
+        return 0 if self.stage is Stage.EARLY else self.version
+
+    @property
+    def action(self) -> Action:
+        """What happens."""
+        return self.limit.on_excess.of(self.known, self.qos)
+
+    @property
+    def then(self) -> Action:
+        """What happens when it has been delayed for too long."""
+        return self.limit.then.of(self.known, self.qos)
+
+    @property
+    def counts(self) -> bool:
+        """Whether a window is a reason to wait."""
+        return "concurrent" in self.budgets and (self.qos > 0 or self.stage is not None)
+
+    @property
+    def refills(self) -> bool:
+        """Whether it is known when the next would pass."""
+        return bool({"rate", "bandwidth"} & set(self.budgets))
+
+
+def outcome(excess: Excess) -> str:
+    """All that the client sees."""
+    limit = excess.limit
+    if limit.on is Event.PUBLISH and excess.qos == 0 and list(excess.budgets) == ["concurrent"]:
+        return "never happens: QoS 0 is not acknowledged, so a window does not count it"
+    if excess.action is not Action.DELAY:
+        return _wire(excess, excess.action)
+    arrives = limit.on is Event.CONNECT
+    until = [f"one {'connection ends' if arrives else 'in flight is acknowledged'}"] if excess.counts else []
+    until += ["its budget allows it"] if excess.refills else []
+    told = f"{action_name(excess.then)}: {_wire(excess, excess.then)}"
+    if not until:
+        return f"as waiting makes nothing smaller, at once {told}"
+    held = "has to wait, and is not read," if arrives else "held back"
+    return f"{held} until {' and '.join(until)}, at most {duration_text(limit.max_delay)}; then {told}"
+
+
+def _wire(excess: Excess, action: Action) -> str:
+    """What is seen of an action but `delay`."""
+    limit = excess.limit
+    if action is Action.OBSERVE:
+        return f"{'gets its answer' if limit.on is Event.AUTH_FAILURE else 'passes'}, and is counted"
+    seen = {Event.CONNECT: _refused, Event.AUTH_FAILURE: _guessed}.get(limit.on, _discarded)(excess, action)
+    return seen if action is not Action.BAN else f"{seen}; {_banned(limit)} is banned {_times(limit.ban)}"
+
+
+def _discarded(excess: Excess, action: Action) -> str:
+    """Of a message."""
+    match action:
+        case Action.DROP if excess.qos:
+            return f"discarded, and acknowledged ({_ACKS[excess.qos]}) as if it had arrived"
+        case Action.REJECT if excess.qos:
+            reason = f"with the reason{' and retry-after-ms' if excess.refills else ''}"
+            return f"{_ACKS[excess.qos]} 0x97 (quota exceeded), {reason}"
+        case Action.DROP | Action.REJECT:
+            return "discarded, and nothing is said: QoS 0 is never answered"
+    if excess.version == 5:
+        return "DISCONNECT 0x96 (message rate too high) with the reason, and the connection is closed"
+    return "the connection is closed without a word: MQTT 3 has none for it"
+
+
+def _refused(excess: Excess, action: Action) -> str:
+    """Of a client that connects."""
+    if action is Action.DROP:
+        return "the connection is closed without an answer"
+    answer = "its CONNECT is answered by" if excess.stage is Stage.EARLY else "it is answered by"
+    return f"{answer} {_connack(excess, action)}"
+
+
+def _connack(excess: Excess, action: Action) -> str:
+    if excess.version < 5:
+        return "CONNACK 5 (not authorized)" if action is Action.BAN else "CONNACK 3 (server unavailable)"
+    if action is Action.BAN:
+        return "CONNACK 0x8A (banned)"
+    codes = [
+        ("CONNACK 0x9F (connection rate exceeded) with the reason and retry-after-ms", excess.refills),
+        ("CONNACK 0x97 (quota exceeded) with the reason", "concurrent" in excess.budgets),
+        ("CONNACK 0x95 (packet too large) with the reason", "size" in excess.budgets),
+    ]
+    return " or ".join(code for code, is_possible in codes if is_possible)
+
+
+def _guessed(excess: Excess, action: Action) -> str:
+    """Of a client that the broker has refused."""
+    if action is Action.BAN:
+        return f"in place of the broker's answer it gets {_connack(excess, action)}"
+    return "the connection is closed without the broker's answer"
+
+
+def _times(ban: BanTimes) -> str:
+    first = duration_text(ban.first)
+    if ban.factor == 1 or ban.first == ban.longest:
+        return f"for {first}"
+    return f"for {first}, {ban.factor:g} times as long each next time, at most {duration_text(ban.longest)}"
+
+
+def _banned(limit: Limit) -> str:
+    return "whoever has the same " + " and ".join(str(key).removesuffix("/32/64") for key in limit.per)
