@@ -18,6 +18,8 @@ from .sender import REFUSED
 
 PAYLOAD = 64
 """Bytes."""
+TWICE, MORE = 2.0, 0.005
+"""The 99th percentile may be so many times, or so many seconds above, what it was at rest."""
 NICE = -10
 """What is measured is what others make it wait, not that it waits for a processor itself; where only root may, it must
 do without."""
@@ -58,6 +60,11 @@ class Figures:
         """Messages that are not as they should be."""
         return self.lost + self.refused + self.unacknowledged
 
+    @property
+    def bearable(self) -> float:
+        """The 99th percentile, in seconds, that is allowed to others who were like this at rest."""
+        return max(self.arrived[1] * TWICE, self.arrived[1] + MORE)
+
 
 class Company:
     """`clients` clients on `port`, all of which publish QoS 1; they go on from `start` to `stop`, on a thread.
@@ -77,6 +84,8 @@ class Company:
         topic: str = "well",
         name: str = "well",
         source: str = "127.0.0.1",
+        username: str | None = None,
+        password: bytes | None = None,
         seed: int = 0,
     ) -> None:
         """`each`: messages per second of a client. Refused (wire.py) when one is not let in."""
@@ -86,7 +95,10 @@ class Company:
         self._interval = 1 / each
         self._chance = random.Random(seed)
         self._subscriber = Peer(subscriber_port, f"{name}-subscriber", version)
-        self._peers = [Peer(port, f"{name}-{number}", version, source=source) for number in range(clients)]
+        self._peers = [
+            Peer(port, f"{name}-{number}", version, username=username, password=password, source=source)
+            for number in range(clients)
+        ]
         self._messages: list[list[Message]] = [[] for _ in range(clients)]
         self._next = [0] * clients
         """Of each client, the first message that is not sent yet."""

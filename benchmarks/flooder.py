@@ -15,13 +15,11 @@ import contextlib
 import dataclasses
 import json
 import os
-import pathlib
 import signal
-import sys
 import time
 from collections import Counter
-from typing import Any
 
+from .beside import READY, Beside
 from .options import positive
 from .peer import MOST_IN_FLIGHT, Acknowledged, Peer, heard
 from .sender import REFUSED
@@ -29,7 +27,6 @@ from .stage import Stage
 from .streams import VERSIONS
 from .wire import publish_packet
 
-ROOT = pathlib.Path(__file__).parent.parent
 TICK_SECONDS = 0.002
 """Between two looks at the plan."""
 BACK_SECONDS = 0.1
@@ -38,7 +35,6 @@ MOST_BEHIND_SECONDS = 0.05
 """What was due longer ago is left out, as the flooder itself was late."""
 MARK = b"\x12\x34"
 """Where a ready-made packet has its identifier."""
-READY = "ready"
 NICE = 10
 
 
@@ -148,29 +144,16 @@ class Flooder:
                 self._connects += 1
 
 
-class Flood:
+class Flood(Beside):
     """The process, on a stage. Its output, and with it what it counted, is there once it has been stopped."""
 
     def __init__(self, stage: Stage, name: str, port: int, rate: float, **options: str | int) -> None:
         """`name` must not have been used on this stage; `options` are of the command line."""
-        self._stage = stage
-        self._log = stage.folder / f"{name}.log"
-        words = [f"--{key}={value}" for key, value in {"port": port, "rate": rate, "prefix": name, **options}.items()]
-        self._pid = stage.start(name, [sys.executable, "-m", "benchmarks.flooder", *words], folder=ROOT)
-
-    def wait_ready(self, timeout: float) -> None:
-        """Return when all its clients are connected and the flood begins; TimeoutError."""
-        deadline = time.monotonic() + timeout
-        while not self._log.read_text().startswith(READY):
-            if time.monotonic() > deadline or not self._stage.is_running(self._pid):
-                raise TimeoutError(f"the flood did not begin: {self._stage.log_tail(self._pid)}")
-            time.sleep(0.01)
+        super().__init__(stage, name, "flooder", **{"port": port, "rate": rate, "prefix": name, **options})
 
     def stop(self) -> Counts:
         """End it; what it counted."""
-        self._stage.stop(self._pid)
-        told: dict[str, Any] = json.loads(self._log.read_text().splitlines()[-1])
-        return Counts(**told)
+        return Counts(**self.end())
 
 
 def main() -> None:

@@ -81,6 +81,7 @@ class Peer:
         *,
         keepalive: int = 0,
         username: str | None = None,
+        password: bytes | None = None,
         will: str | None = None,
         source: str = "127.0.0.1",
         releases: bool = True,
@@ -106,7 +107,7 @@ class Peer:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.setblocking(False)
         last_will = None if will is None else Will(will, b"", 0, False)
-        self.write(Connect(version, False, True, keepalive, client_id, username, None, last_will).write())
+        self.write(Connect(version, False, True, keepalive, client_id, username, password, last_will).write())
 
     def fileno(self) -> int:
         """For `select`; -1 once it is closed."""

@@ -21,9 +21,11 @@ PACKAGES = {
     "gcc": "gcc libc6-dev",
     "haproxy": "haproxy",
     "mosquitto": "mosquitto",
+    "mosquitto_passwd": "mosquitto",
     "nginx": "nginx",
     "nginx-stream": "libnginx-mod-stream",
     "perf": "linux-perf",
+    "prlimit": "util-linux",
 }
 """The Debian packages of all that a measurement may start."""
 NGINX_STREAM = pathlib.Path("/usr/lib/nginx/modules/ngx_stream_module.so")

@@ -36,7 +36,7 @@ defaults
  timeout server 1h
 listen l
  bind 127.0.0.1:{port}
- server m {upstream}
+{rules} server m {upstream}
 """
 NGINX = """\
 load_module {module};
@@ -96,6 +96,8 @@ class Options:
     connections: int = 4000
     """Of clients, at most."""
     workers: int = 1
+    haproxy_rules: str = ""
+    """More lines for HAProxy's listener."""
     gateway_keys: str = ""
     """More lines for Tidegate's [gateway]."""
     limits: int = 0
@@ -159,7 +161,9 @@ def _haproxy(stage: Stage, name: str, broker: Broker, options: Options) -> Targe
     (port,) = free_ports(1)
     upstream = f"unix@{broker.unix}" if _by(name) == "unix" else f"127.0.0.1:{broker.tcp}"
     path = stage.folder / f"{name}.cfg"
-    path.write_text(HAPROXY.format(connections=options.connections, port=port, upstream=upstream))
+    path.write_text(
+        HAPROXY.format(connections=options.connections, port=port, upstream=upstream, rules=options.haproxy_rules)
+    )
     return Target(name, port, stage.start(name, [str(program("haproxy")), "-f", str(path)]))
 
 
