@@ -105,6 +105,7 @@ def files(setting: Setting) -> list[Claim]:
         none("of more: let in, or left without an answer", [a.what for a in answers if a.what in (LET_IN, NOTHING)]),
         at_most("of more: the longest until its answer", AT_ONCE_SECONDS, max(a.seconds for a in answers), "s"),
         at_most("cores that it needs to refuse them", BUSY, busy, ""),
+        exactly("counted as refused for want of files", EXTRA + 1, refused.get("open_files", 0)),
         exactly("complaints of the kernel in its log", 0, complaints),
         exactly("workers that ended", 0, restarts),
         none("of those inside: without an answer to PINGREQ", silent),

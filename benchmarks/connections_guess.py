@@ -3,15 +3,19 @@
 Mosquitto has a password file. A limit on `auth_failure`, 5 a minute, bans who is over it, for three seconds, then for
 four times as long; it counts per address and user name, and in a second run per address alone. The guesser, at an
 address of his own, tries a wrong password again and again, in MQTT 3.1.1 and 5, and sends messages in the user's name
-right behind each CONNECT. Meanwhile four connections of the user publish; he has limits of his own on connects and on
-messages, per user name, which the guesser must not use up. As soon as a ban has ended the guesser goes on. In the
-middle of the second ban the gateway is started again: after SIGTERM in the first run, after SIGKILL in the second. The
-broker's log tells what reached it.
+right behind each CONNECT. Once he is banned he also resets connections in the moment in which he has sent the right
+password, when nobody can tell any more where they came from. Meanwhile four connections of the user publish; he has
+limits of his own on connects and on messages, per user name, which the guesser must not use up. As soon as a ban has
+ended the guesser goes on. In the middle of the second ban the gateway is started again: after SIGTERM in the first
+run, after SIGKILL in the second. The broker's log tells what reached it.
 """
 
+import socket
 import subprocess
 import time
 from dataclasses import dataclass
+
+from tidegate.mqtt.connect import Connect
 
 from .claims import Claim, exactly, holds, none, within
 from .company import Company
@@ -20,6 +24,7 @@ from .guestbook import Guestbook, start_noted
 from .metrics import Metrics
 from .peer import Acknowledged, Peer, heard, join, leave
 from .stage import Stage, program, require
+from .stormer import RESET
 from .targets import Broker, Options, Target, start_target, wait_accepting
 
 USER, PASSWORD = "alice", b"right"
@@ -63,6 +68,8 @@ topic = "{BUDGET}/#"
 rate = "{MESSAGES}/h"
 on_excess = "drop"
 """
+RESETS = 20
+RESET_SECONDS = 0.3
 ANSWER_SECONDS = 5.0
 REST_SECONDS = 1.0
 AGAIN_SECONDS = 0.1
@@ -150,7 +157,7 @@ def _run(setting: Setting, run: Run) -> list[Claim]:
             guesser.guess((4, 5)[number % 2])
         reached = guests.refused("guess-")
         first = time.monotonic()
-        claims = [*_who_may(run, target), *_has_budget(target)]
+        claims = [*_who_may(run, target), *_gets_past(target, guests), *_has_budget(target)]
         second = guesser.go_on(guests, FIRST * 2)
         end = time.monotonic()
         company.stop(SETTLE_SECONDS)
@@ -224,6 +231,19 @@ def _who_may(run: Run, target: Target) -> list[Claim]:
             enters("other", OTHER_USER, OTHER_PASSWORD, GUESSER),
         ),
     ]
+
+
+def _gets_past(target: Target, guests: Guestbook) -> list[Claim]:
+    """Whether the broker hears of connections that have been reset before anybody has accepted them."""
+    before = guests.connections()
+    for number in range(RESETS):
+        with socket.socket() as sock:
+            sock.bind((GUESSER, 0))
+            sock.connect(("127.0.0.1", target.port))
+            sock.sendall(Connect(4, False, True, 0, f"reset-{number}", USER, PASSWORD).write())
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    time.sleep(RESET_SECONDS)
+    return [exactly(f"connections at the broker, of {RESETS} that are reset", 0, guests.connections() - before)]
 
 
 def _has_budget(target: Target) -> list[Claim]:

@@ -1,9 +1,10 @@
 """A storm of connections from four addresses, while fifty clients go on publishing and others come.
 
-stormer.py opens --rate connections a second: a third of them never say anything, a third only half of their CONNECT,
-and a third connect, authenticate and leave at once. Fifty clients (company.py), admitted before, publish 10 QoS 1
-messages a second each, and one subscriber gets them. Every half a second somebody comes from an address that has no
-part in it (newcomers.py). First for --seconds without the storm, then with it, each time with a fresh broker.
+stormer.py opens --rate connections a second: of four, one never says anything, one only half of its CONNECT, one
+connects, authenticates and leaves at once, and one resets the connection as soon as it has sent its CONNECT. Fifty
+clients (company.py), admitted before, publish 10 QoS 1 messages a second each, and one subscriber gets them. Every half
+a second somebody comes from an address that has no part in it (newcomers.py). First for --seconds without the storm,
+then with it, each time with a fresh broker.
 
 So for bare Mosquitto, HAProxy with `rate-limit sessions` and with a stick table, and Tidegate with a limit per address
 that drops, that rejects and that delays, and with one for all together that delays (doors.py). The broker's log tells
@@ -91,9 +92,11 @@ class Outcome:
             none(f"newcomers that were not let in, of {len(self.waits) + len(self.refusals)}", self.refusals),
             at_most("longest wait of a newcomer", WAIT_SECONDS, max(self.waits, default=0.0), "s"),
             at_most(
-                f"connects of the storm at the broker, of {self.storm.connects}", round(budget), self.at_broker, ""
+                f"connections of the storm at the broker, of {self.storm.connects}",
+                round(budget),
+                self.at_broker + self.unsaid,
+                "",
             ),
-            exactly("connections at the broker without a CONNECT", 0, self.unsaid),
             holds(
                 f"counted as over the limit: {limited}, at least what is beyond the budget",
                 limited >= self.storm.connects - budget,

@@ -1,13 +1,14 @@
 """Connections that come faster than they should, as a process of its own.
 
-    python -m benchmarks.stormer --port PORT --rate N [--kinds silent,stalled,hasty] [--sources 127.0.0.11,...]
-                                 [--total N] [--open 2000] [--prefix storm]
+    python -m benchmarks.stormer --port PORT --rate N [--kinds silent,stalled,hasty,resetting]
+                                 [--sources 127.0.0.11,...] [--total N] [--open 2000] [--prefix storm]
 
 Opens --rate connections per second by a plan, from the addresses in turn, of the kinds in turn:
 
 silent: sends nothing.
 stalled: sends half of its CONNECT.
 hasty: connects with a name and a password, and leaves as soon as it is accepted.
+resetting: sends its CONNECT, and resets the connection in the same moment.
 trickling: sends its CONNECT by one byte a second.
 dribbling: once it is accepted, sends a PUBLISH by one byte a second.
 
@@ -37,7 +38,8 @@ from .options import positive
 from .stage import Stage, require_files
 from .wire import publish_packet
 
-KINDS = ("silent", "stalled", "hasty", "trickling", "dribbling")
+KINDS = ("silent", "stalled", "hasty", "resetting", "trickling", "dribbling")
+STORMING = KINDS[:4]
 SOURCES = ("127.0.0.11", "127.0.0.12", "127.0.0.13", "127.0.0.14")
 TICK_SECONDS = 0.002
 """Between two looks at the plan."""
@@ -54,7 +56,7 @@ SPARE_FILES = 100
 IP_BIND_ADDRESS_NO_PORT = 24
 """linux/in.h: the port is chosen at connect(), and so may be one that is in use towards another port."""
 RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER: who is given up goes without leaving its port in TIME_WAIT."""
+"""SO_LINGER: the other side gets a RST, and the port is free at once."""
 
 
 @dataclasses.dataclass
@@ -71,6 +73,7 @@ class Tally:
     failed: dict[str, int] = dataclasses.field(default_factory=Counter)
     """Never connected, by the kernel's name of the error."""
     given_up: int = 0
+    """By ourselves; all that reset."""
     still_open: int = 0
     """At the end."""
     shortest: float = 0.0
@@ -217,8 +220,10 @@ class Stormer:
         self._open[sock.fileno()] = knock
         if not knock.said and not self._say(knock):
             self._poll.modify(sock, select.EPOLLIN | select.EPOLLOUT)
-        if len(self._open) > self._most:
-            self._give_up()
+        if kind == "resetting" and knock.said:
+            self._give_up(knock)
+        elif len(self._open) > self._most:
+            self._give_up(next(iter(self._open.values())))
 
     def _say(self, knock: Knock) -> bool:
         """Send what it has to say at once; was that possible? By loopback it mostly is connected already."""
@@ -252,6 +257,9 @@ class Stormer:
             return
         if events & select.EPOLLOUT and not knock.said and self._say(knock):
             self._poll.modify(fd, select.EPOLLIN)
+            if knock.kind == "resetting":
+                self._give_up(knock)
+                return
         if not events & ~select.EPOLLOUT:
             return
         try:
@@ -292,8 +300,7 @@ class Stormer:
         tally.longest = max(tally.longest, lasted)
         self._forget(knock)
 
-    def _give_up(self) -> None:
-        knock = next(iter(self._open.values()))
+    def _give_up(self, knock: Knock) -> None:
         self._tallies[knock.kind].given_up += 1
         knock.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self._forget(knock)
@@ -330,7 +337,7 @@ def main() -> None:
     )
     line.add_argument("--port", type=positive, required=True)
     line.add_argument("--rate", type=float, required=True, metavar="N", help="connections per second")
-    line.add_argument("--kinds", type=kinds, default=["silent", "stalled", "hasty"], metavar="KIND,...")
+    line.add_argument("--kinds", type=kinds, default=list(STORMING), metavar="KIND,...")
     line.add_argument("--sources", type=lambda text: text.split(","), default=list(SOURCES), metavar="ADDRESS,...")
     line.add_argument("--total", type=int, default=0, metavar="N", help="connections in all; 0: no end")
     line.add_argument("--open", type=positive, default=2000, metavar="N", help="connections at a time")
