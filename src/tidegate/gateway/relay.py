@@ -9,8 +9,8 @@ Of the clients that have sent so much only a few are read in one turn, so that m
 
 import asyncio
 import fcntl
-import ipaddress
 import os
+import socket
 import termios
 import time
 from collections.abc import Callable
@@ -41,6 +41,9 @@ _BY_BROKER = 2
 _BY_CLIENT = 4
 _BY_TURN = 8
 
+_MAPPED = bytes(10) + b"\xff\xff"
+"""Of an IPv6 address that stands for one of IPv4."""
+
 
 def last_words(transport: asyncio.Transport | None) -> bytes:
     """What a peer had sent before a write to it failed, at most one read: its DISCONNECT, if it said one.
@@ -67,15 +70,15 @@ def bytes_waiting(transport: asyncio.Transport | None) -> bool:
     return any(waiting)
 
 
-def address_of(transport: asyncio.Transport) -> bytes:
-    """The peer's address, 4 or 16 bytes; none for a Unix socket. IPv4 that came by an IPv6 socket is IPv4."""
-    peer = transport.get_extra_info("peername")
+def address_of(peer: object) -> bytes:
+    """A peer's address, 4 or 16 bytes; none for a Unix socket. IPv4 that came by an IPv6 socket is IPv4."""
     if not isinstance(peer, tuple):
         return b""
-    address = ipaddress.ip_address(peer[0].partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return address.packed
+    host: str = peer[0]
+    if ":" not in host:
+        return socket.inet_aton(host)
+    address = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    return address[len(_MAPPED) :] if address.startswith(_MAPPED) else address
 
 
 class Host(Protocol):
@@ -119,15 +122,21 @@ class Relay:
 
     # The client's transport
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        """A client was accepted."""
-        self.client = transport
-        self.host.relays.add(self)
+    def arrive(self, address: bytes) -> bool:
+        """A client was accepted, from `address` (`address_of`): whether it gets a transport, else it is to be closed."""
         self.host.counters.add(CONNECTIONS_TOTAL, 1)
-        self.host.counters.put(CONNECTIONS, len(self.host.relays))
         if self.host.door is not None:
-            self.connection.flusher = self.act
-            self.connection.enter(self.host.door, address_of(transport), self.listener)
+            self.connection.enter(self.host.door, address, self.listener)
+            if self.connection.state == _CLOSED:
+                return False
+        self.host.relays.add(self)
+        self.host.counters.put(CONNECTIONS, len(self.host.relays))
+        return True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """The client has its transport."""
+        self.client = transport
+        self.connection.flusher = self.act
         self.act()
         if self.client_stopped:
             self.loop.call_soon(self._stop_again)

@@ -16,7 +16,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import cast
 
 from ..engine.binding import Engine, Segment
@@ -34,12 +33,14 @@ from .dial import dial
 from .health import Health, Log
 from .listeners import BACKLOG, unlink_socket_files
 from .offences import Tellings
-from .relay import Relay, Upstream
+from .relay import Relay, Upstream, address_of
 from .room import Room
 from .waiting import Waiting
 
 MAX_OPENING = 64
 """Upstreams that a worker opens at a time; more wait their turn. Fewer than Mosquitto's queue takes, which is 100."""
+ACCEPTED_AT_ONCE = 64
+"""Clients that are accepted in one turn of the event loop."""
 READ_AT_ONCE = 4
 """Clients with much to say that are read in one turn of the event loop: at most 256 KiB each, some milliseconds."""
 READY = b"ready\n"
@@ -133,7 +134,7 @@ class Worker:
         self._health = Health(self._broker, self.counters, log)
         self._opening = asyncio.Semaphore(MAX_OPENING)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._servers: list[asyncio.Server] = []
+        self._listeners: list[socket.socket] = []
         self._generation = 0
         """Of the segment's policies, the one that is loaded; 0 before the first."""
         self._alarm = Alarm(loop, self.serve_waiting)
@@ -141,17 +142,37 @@ class Worker:
         self.waiting.signal = self.wake
         loop.add_reader(orders.wake_fds[orders.row], self._woken)
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Accept clients."""
         for fd, name in zip(self._orders.listen_fds, self._orders.listener_names, strict=True):
             sock = socket.socket(fileno=fd)
-            listener = name.encode()
-            protocol = cast(Callable[[], asyncio.Protocol], partial(Relay, self, self._loop, listener))
-            if sock.family == socket.AF_UNIX:
-                server = await self._loop.create_unix_server(protocol, sock=sock, backlog=BACKLOG)
+            sock.setblocking(False)
+            sock.listen(BACKLOG)
+            self._listeners.append(sock)
+            self._loop.add_reader(sock, self._accept, sock, name.encode())
+
+    def _accept(self, listener: socket.socket, name: bytes) -> None:
+        """Accept some of those who have come: who is refused costs no more than that."""
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                client, peer = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            relay = Relay(self, self._loop, name)
+            if relay.arrive(address_of(peer)):
+                client.setblocking(False)
+                self._run(self._take(relay, client))
             else:
-                server = await self._loop.create_server(protocol, sock=sock, backlog=BACKLOG)
-            self._servers.append(server)
+                client.close()
+
+    async def _take(self, relay: Relay, client: socket.socket) -> None:
+        """Give a client its transport."""
+        protocol = cast(asyncio.Protocol, relay)
+        try:
+            await self._loop.connect_accepted_socket(lambda: protocol, client)
+        except OSError:  # it was faster to leave
+            client.close()
+            relay.connection_lost(None)
 
     # Messages that wait
 
@@ -192,8 +213,10 @@ class Worker:
 
     async def drain(self) -> None:
         """Accept no more and end all connections, spread over `drain_timeout`: wills and reconnects do not storm."""
-        for server in self._servers:
-            server.close()
+        for listener in self._listeners:
+            self._loop.remove_reader(listener)
+            listener.close()
+        self._listeners.clear()
         # Those that have messages held come last: some of these may still go on.
         waiting = sorted(self.relays, key=lambda relay: relay.connection.holds() > 0)
         steps = max(1, int(self._orders.drain_timeout / 2 / DRAIN_STEP))
@@ -338,7 +361,7 @@ async def serve(orders: Orders, control: socket.socket, log: Log) -> None:
 
     worker.load_bans()
     supervisor = Supervision(reader, orders, {RELOAD: reload, BANS: load_bans})
-    await worker.start()
+    worker.start()
     writer.write(READY)  # before anything that an order may have it say
     worker.say = say
     essential = {

@@ -26,11 +26,8 @@ class Transport:
         self.closing = False
         self.aborted = False
         self.socket: socket.socket | None = None
-        self.peer: object = ("192.0.2.1", 50_000)
 
     def get_extra_info(self, name: str) -> object:
-        if name == "peername":
-            return self.peer
         assert name == "socket"
         assert self.socket is not None
         return self.socket
@@ -133,6 +130,7 @@ class Scene:
             self.relay = Relay(self, self.loop)  # type: ignore[arg-type]
         self.client = Transport()
         self.broker = Transport()
+        assert self.relay.arrive(bytes([192, 0, 2, 1]))
         self.relay.connection_made(self.client)  # type: ignore[arg-type]
         self.upstream = Upstream(self.relay)
 
@@ -375,9 +373,7 @@ def test_shut_down(opened: bool) -> None:
     ],
 )
 def test_the_peers_address(peer: object, address: bytes) -> None:
-    transport = Transport()
-    transport.peer = peer
-    assert address_of(transport) == address  # type: ignore[arg-type]
+    assert address_of(peer) == address
 
 
 class TestHeld:

@@ -155,7 +155,7 @@ async def running(scene: Scene, drain_timeout: float = 0.2) -> AsyncIterator[Wor
         scene.log,
         asyncio.get_running_loop(),
     )
-    await made.start()
+    made.start()
     try:
         yield made
     finally:
