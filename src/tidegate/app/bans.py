@@ -122,7 +122,7 @@ def remove(settings: Settings, key: BanKey | None) -> Done:
     def change(book: BanBook) -> list[Entry]:
         gone = book.remove(key)
         if not gone and key is not None:
-            raise NotDone(f"there is no ban of {key}; tidegate ban list shows those that there are")
+            raise NotDone(f"there is no ban of {key}; tidegate ban list shows those there are")
         return gone
 
     return _change(settings, change, [])

@@ -10,6 +10,8 @@ In reading order:
 - `relay`: the driver of a connection: two transports, backpressure, one timer;
 - `dial`, `probe`, `health`: reaching the broker, and whether it answers;
 - `worker`: a process with one event loop and all connections that its sockets accept;
+- `offences`, `ban_book`, `ban_file`, `ban_sheet`, `bans`, `ban_keeper`: who offended, who is banned, on disk, for the
+  workers, as a worker looks it up, and what keeps these together;
 - `policy_host`: the policy in shared memory, its generations, and what was counted;
 - `listeners`, `state`, `mosquitto`: listening sockets, the state directory, the embedded broker;
 - `supervisor`: the process that owns the sockets and keeps the workers alive.

@@ -15,6 +15,7 @@ The language of limits:
 - `classes`, `limits`: the keys of `[class.NAME]` and `[[limit]]`, the one source of reading and documentation;
 - `events`, `rules`: what means something for which event, and what must hold between the keys of a limit;
 - `language`: the two kinds of table of a document, as a policy;
+- `captures`, `ban_keys`: what classes remember of a client, and whom a ban keeps out;
 - `cautions`, `enforced`: what is allowed but hardly meant, and what is not enforced yet;
 - `stages`: which limits on `connect` are decided at accept;
 - `compile`, `tree`: the policy as the engine reads it; `strictness`, `counts`: which numbers a client gets, and what

@@ -85,7 +85,7 @@ class GatewayTable(_Table):
     )
     state_dir: Annotated[pathlib.Path, PlainValidator(read_state_dir)] = _key(
         None,
-        "What must outlive the process: the lock, and the embedded broker's data. One gateway at a time has it.",
+        "What must outlive the process: the lock, bans, and the embedded broker's data. One gateway at a time has it.",
         "/var/lib/tidegate",
         kind="absolute path",
         absent="`$STATE_DIRECTORY` (systemd; the first of several), else `tidegate` in `$XDG_STATE_HOME` or "

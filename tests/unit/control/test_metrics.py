@@ -11,7 +11,7 @@ from tidegate.control.metrics import create_registry
 from tidegate.engine import counters
 from tidegate.mqtt.errors import Fault
 from tidegate.mqtt.reasons import PacketType
-from tidegate.policy.counts import DelayCounts, LimitCounts
+from tidegate.policy.counts import BanCounts, DelayCounts, LimitCounts
 from tidegate.policy.model import Action
 
 DOCS = Path(__file__).parents[3] / "docs" / "metrics.md"
@@ -178,6 +178,14 @@ def test_reloads_and_what_nobody_was_told(source: FakeSource) -> None:
     assert value(source, "tidegate_policy_generation") == 7
     assert value(source, "tidegate_reloads_failed_total") == 2
     assert value(source, "tidegate_events_lost_total") == 9
+
+
+def test_bans_are_counted_by_limit(source: FakeSource) -> None:
+    source.banned = [BanCounts("", 2, None), BanCounts("guess", 3, 7), BanCounts("other", 1, None)]
+    source.bans_dropped = 4
+    assert [value(source, "tidegate_bans", limit=limit) for limit in ("", "guess", "other")] == [2, 3, 1]
+    assert [value(source, "tidegate_bans_total", limit=limit) for limit in ("", "guess", "other")] == [None, 7, None]
+    assert value(source, "tidegate_bans_dropped_total") == 4
 
 
 def test_families_of_limits_are_there_without_limits(source: FakeSource) -> None:
