@@ -16,6 +16,8 @@ from ..policy.problems import BadValue
 
 MOST = 10_000
 """Entries of a book: an attacker with many addresses must not make it grow."""
+SLACK = 1_000
+"""Entries that may be too many for a while, as to find out which must go takes a look at all."""
 MAX_NOTE = 200
 """Characters of a note."""
 BY_HAND = ""
@@ -87,7 +89,7 @@ def duration(times: BanTimes, level: int) -> float:
 
 
 class BanBook:
-    """All entries, by limit and key. Not more than MOST after each `trim`."""
+    """All entries, by limit and key. Not more than MOST after each `trim`, which is due when `is_full`."""
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         """Of two entries for one limit and key the later holds."""
@@ -98,6 +100,11 @@ class BanBook:
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it must be trimmed now."""
+        return len(self) > MOST + SLACK
 
     def active(self, now: float) -> Iterator[Entry]:
         """The bans in force."""

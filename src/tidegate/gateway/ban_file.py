@@ -19,7 +19,7 @@ from .state import try_lock
 
 VERSION = 1
 MAX_BYTES = 64 << 20
-"""The largest file that is read: 10,000 bans with the longest texts are a quarter of it."""
+"""The largest file that is read: no limit can ban so many of so long names (`policy.ban_keys`)."""
 PATIENCE = 5.0
 """Seconds to wait for the lock, which nobody has for longer than a file takes to be written."""
 

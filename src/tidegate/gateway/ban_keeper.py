@@ -19,16 +19,18 @@ from ..policy.counts import OTHER, BanCounts
 from ..policy.model import Action, Policy
 from .ban_book import BY_HAND, MOST, BanBook, Entry, Ident
 from .ban_file import BanFile, BanFileError
-from .ban_sheet import BanSheet, sheet_of
+from .ban_sheet import BanSheet, lines_of, sheet_of
 from .health import Log
 from .offences import Offence
 
 PAUSE = 0.2
-"""Seconds between two sheets, and between two writings of the file."""
+"""Seconds between two changes of the sheet, and between two writings of the file."""
 SHARE = 10
-"""Making a sheet takes at most one part in so many of the time, however many bans there are."""
+"""Either takes at most one part in so many of the time, however many bans there are."""
+MOST_ADDED = 4096
+"""Bans that are added to a sheet before it is made anew: who starts reads them one by one."""
 RETRY = 10.0
-"""Seconds until a file that could not be written is tried again, if nothing happens before."""
+"""Seconds until a file that could not be written is tried again, if nothing happens before; the longest pause."""
 MOST_LINES = 4
 """Bans that are logged for one sheet, twenty in a second; the rest is told as a number."""
 
@@ -53,7 +55,11 @@ class BanKeeper:
         self._changes: dict[Ident, Entry] = {}
         """What the file does not have yet."""
         self._new: list[Entry] = []
-        """What the log does not have yet."""
+        """What the workers and the log do not have yet."""
+        self._added = 0
+        """Bans that were added to the sheet since it was made."""
+        self._is_outdated = True
+        """Whether the sheet must be made anew, as not only new bans have come."""
         self._totals: Counter[str] = Counter()
         self._nobody: set[str] = set()
         """Limits of which it has been told that there was nobody to ban."""
@@ -97,6 +103,7 @@ class BanKeeper:
     def reload(self, policy: Policy) -> None:
         """Another policy is in force. Bans stay as they are; who they mean by a capture is found by the new classes."""
         self._set_policy(policy)
+        self._is_outdated = True
         self._is_changed.set()
 
     async def reread(self) -> int:
@@ -128,11 +135,30 @@ class BanKeeper:
     # The workers
 
     def distribute(self) -> int:
-        """Make a sheet of the bans in force and have the workers read it: its generation."""
+        """Have the workers go by the bans in force: the generation of their sheet."""
+        try:
+            if self._is_outdated or self._added + len(self._new) > MOST_ADDED or self._book.is_full:
+                self._make_sheet()
+            else:
+                self._sheet.add(lines_of(self._new))
+                self._added += len(self._new)
+        except OSError as error:
+            self._is_outdated = True
+            self._log.error("workers cannot be told of bans: no memory", reason=str(error))
+        self.tell()
+        self._say_new()
+        return self._sheet.generation
+
+    def _make_sheet(self) -> None:
         now = self._clock()
         if dropped := self._book.trim(now):
             self.dropped += dropped
             self._log.warning("bans dropped that would have ended first: there are too many", bans=dropped, most=MOST)
+        self._sheet.publish(sheet_of(self._book.active(now), self._classes))
+        self._is_outdated = False
+        self._added = 0
+
+    def _say_new(self) -> None:
         for entry in self._new[:MOST_LINES]:
             self._log.warning(
                 "banned", who=str(entry.key), limit=entry.limit, until=_stamp(entry.until), times=entry.level
@@ -140,12 +166,6 @@ class BanKeeper:
         if len(self._new) > MOST_LINES:
             self._log.warning("more were banned", bans=len(self._new) - MOST_LINES)
         self._new.clear()
-        try:
-            self._sheet.publish(sheet_of(self._book.active(now), self._classes))
-        except OSError as error:
-            self._log.error("workers cannot be told of bans: no memory", reason=str(error))
-        self.tell()
-        return self._sheet.generation
 
     async def _keep_sheet(self) -> None:
         while True:
@@ -163,8 +183,9 @@ class BanKeeper:
                 async with asyncio.timeout(RETRY if self._changes else None):
                     await self._is_unsaved.wait()
             self._is_unsaved.clear()
+            began = time.monotonic()
             await self._exchange()
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(min(max(PAUSE, SHARE * (time.monotonic() - began)), RETRY))
 
     async def _exchange(self) -> None:
         """Write what has changed here, and take over what others have written."""
@@ -183,6 +204,7 @@ class BanKeeper:
             self._log.error("bans that cannot be read are left out", reason=problem)
         if exchanged.entries is not None:
             self._book = BanBook([*exchanged.entries, *self._changes.values()])
+            self._is_outdated = True
             self._is_changed.set()
 
     def _say_trouble(self, reason: str) -> None:

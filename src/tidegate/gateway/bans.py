@@ -7,12 +7,12 @@ ban may touch is for the caller to know.
 import json
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..policy.ban_keys import short
 from ..policy.captures import possible_captures
 from ..policy.model import ClientClass, Conditions
-from .ban_sheet import CAPTURE, address_text
+from .ban_sheet import CAPTURE, Shape, Sheet, address_text
 
 _SIZES = {0: 0, 4: 4, 6: 16}
 """Bytes of an address, by family; a Unix socket has none."""
@@ -35,30 +35,60 @@ class _Table(NamedTuple):
     shift: int
     """Bits of the address that do not count."""
     parts: tuple[str, ...]
-    bans: Mapping[str, tuple[float, str]]
+    bans: dict[str, list[Any]]
+    """Until when, and the limit's name."""
 
 
 class Bans:
     """What one worker knows of bans. Times are wall time: `time.time()`."""
 
     def __init__(self) -> None:
+        self._tables: dict[Shape, _Table] = {}
         self._addresses: dict[int, list[_Table]] = {}
         """Tables of addresses alone, by the size of an address."""
         self._clients: list[_Table] = []
+        self._has_captures = False
         self._classes: tuple[ClientClass, ...] = ()
+        self._base = 0
+        self._known = 0
+        """Bytes of the sheet that have been read."""
 
-    def load(self, sheet: bytes) -> None:
-        """Go by this sheet (`ban_sheet.sheet_of`) from now on."""
-        document = json.loads(sheet)
-        self._addresses, self._clients = {}, []
+    def take(self, sheet: Sheet) -> None:
+        """Go by this sheet from now on."""
+        if sheet.base == self._base:
+            self._add(sheet.text[self._known :])
+        else:
+            self.load(sheet.text)
+        self._base, self._known = sheet.base, len(sheet.text)
+
+    def load(self, text: bytes) -> None:
+        """Go by these tables, and the lines behind them."""
+        first, _, lines = text.partition(b"\n")
+        document = json.loads(first)
+        self._tables, self._addresses, self._clients, self._has_captures = {}, {}, [], False
         for family, bits, parts, bans in document["tables"]:
-            size = None if family is None else _SIZES[family]
-            table = _Table(size, 0 if size is None else 8 * size - bits, tuple(parts), bans)
-            if size is not None and not parts:
-                self._addresses.setdefault(size, []).append(table)
-            else:
-                self._clients.append(table)
+            self._make((family, bits, tuple(parts)), bans)
         self._classes = tuple(map(_class, document["classes"]))
+        self._add(lines)
+
+    def _add(self, lines: bytes) -> None:
+        for line in lines.split(b"\n")[:-1]:
+            (family, bits, parts), text, until, limit = json.loads(line)
+            shape = family, bits, tuple(parts)
+            bans = (self._tables.get(shape) or self._make(shape, {})).bans
+            if text not in bans or bans[text][0] < until:
+                bans[text] = [until, limit]
+
+    def _make(self, shape: Shape, bans: dict[str, list[Any]]) -> _Table:
+        family, bits, parts = shape
+        size = None if family is None else _SIZES[family]
+        table = self._tables[shape] = _Table(size, 0 if size is None else 8 * size - bits, parts, bans)
+        if size is not None and not parts:
+            self._addresses.setdefault(size, []).append(table)
+        else:
+            self._clients.append(table)
+            self._has_captures = self._has_captures or any(part.startswith(CAPTURE) for part in parts)
+        return table
 
     def of_address(self, address: bytes, now: float) -> Ban | None:
         """The ban of an address (4 or 16 bytes; none: a Unix socket), whoever it is; of several, the longest."""
@@ -77,7 +107,7 @@ class Bans:
             texts["anonymous"] = ""
         else:
             texts["username"] = short(username)
-        if self._classes:
+        if self._has_captures:
             captures = possible_captures(self._classes, client_id, username, _parsed(address))
             texts |= {CAPTURE + name: short(value) for name, value in captures.items()}
         number = int.from_bytes(address)

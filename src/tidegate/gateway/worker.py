@@ -204,12 +204,11 @@ class Worker:
 
     def load_bans(self) -> int | None:
         """Go by the newest sheet of bans: its generation. None while that is being written: another order comes."""
-        found = read_sheet(self._orders.bans_fd)
-        if found is None:
+        sheet = read_sheet(self._orders.bans_fd)
+        if sheet is None:
             return None
-        generation, sheet = found
-        self.bans.load(sheet)
-        return generation
+        self.bans.take(sheet)
+        return sheet.generation
 
     async def drain(self) -> None:
         """Accept no more and end all connections, spread over `drain_timeout`: wills and reconnects do not storm."""

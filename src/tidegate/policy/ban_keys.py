@@ -13,11 +13,11 @@ from .model import ClientClass, KeyKind, Limit
 from .patterns import is_capture, read_network
 from .problems import BadValue, printable
 
-MAX_TEXT = 128
-"""Characters of a text that are kept as they are: twice of what clients call themselves, and ten thousand bans are
-still some MiB."""
-_KEPT = 64
-"""Characters that are kept of a longer one, for whoever reads them."""
+MAX_TEXT = 64
+"""Characters of a text that are kept as they are: few clients call themselves longer, and ten thousand bans of eight
+texts each, all of characters that JSON writes in twelve, are 64 MiB at the very most."""
+_KEPT = 31
+"""Characters that are kept of a longer one, for whoever reads them; a sign and 32 digits follow."""
 UNIX = "unix"
 """What is written in the place of a network for clients that come by a Unix socket."""
 

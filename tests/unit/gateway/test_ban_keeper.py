@@ -93,7 +93,7 @@ class Scene:
         made = Bans()
         found = read_sheet(self.sheet.fd)
         assert found is not None
-        made.load(found[1])
+        made.take(found)
         return made
 
     def until(self, address: bytes = EVE) -> float | None:
@@ -202,8 +202,25 @@ class TestOffence:
         scene.keeper.offend(line)
         assert scene.log.has("error", "cannot be read")
 
+    async def test_new_bans_are_added_to_the_sheet_until_it_is_made_anew(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ban_keeper, "MOST_ADDED", 2)
+        await scene.keeper.start()
+        bases = []
+        for number in range(5):
+            scene.keeper.offend(offence(address=f"192.0.2.{number}"))
+            scene.keeper.distribute()
+            sheet = read_sheet(scene.sheet.fd)
+            assert sheet is not None
+            bases.append(sheet.base)
+            assert scene.until(ip_address(f"192.0.2.{number}").packed) == 1010
+        assert bases == [2, 2, 5, 5, 5]
+        assert scene.until(ip_address("192.0.2.0").packed) == 1010
+
     async def test_too_many_are_counted(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ban_book, "MOST", 3)
+        monkeypatch.setattr(ban_book, "SLACK", 1)
         async with scene.keeping() as keeper:
             for number in range(5):
                 keeper.offend(offence(address=f"192.0.2.{number}"))

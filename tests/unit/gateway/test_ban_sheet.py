@@ -7,7 +7,7 @@ from ipaddress import ip_network
 import pytest
 
 from tidegate.gateway.ban_book import Entry
-from tidegate.gateway.ban_sheet import BanSheet, read_sheet, sheet_of
+from tidegate.gateway.ban_sheet import BanSheet, Sheet, lines_of, read_sheet, sheet_of
 from tidegate.policy.ban_keys import BanKey
 
 
@@ -20,14 +20,38 @@ def sheet() -> Iterator[BanSheet]:
 
 class TestMemory:
     def test_a_new_one_is_empty(self, sheet: BanSheet) -> None:
-        assert read_sheet(sheet.fd) == (1, sheet_of((), ()))
+        assert read_sheet(sheet.fd) == Sheet(1, 1, sheet_of((), ()))
 
     def test_what_is_published_is_read_whatever_its_size(self, sheet: BanSheet) -> None:
         for generation, text in enumerate((b"x" * 1_000_000, b"", b"short"), 2):
             assert sheet.publish(text) == generation
-            assert read_sheet(sheet.fd) == (generation, text)
+            assert read_sheet(sheet.fd) == (generation, generation, text)
 
-    @pytest.mark.parametrize("at", [8, 12, 16, 20])
+    def test_lines_are_added(self, sheet: BanSheet) -> None:
+        sheet.publish(b"tables\n")
+        assert sheet.add(b"a\n") == 3
+        assert sheet.add(b"b\n") == 4
+        assert read_sheet(sheet.fd) == Sheet(4, 2, b"tables\na\nb\n")
+
+    def test_who_reads_while_lines_are_added_has_those_before(
+        self, sheet: BanSheet, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: list[Sheet | None] = []
+        write = os.pwrite
+
+        def watched(fd: int, data: bytes, at: int) -> int:
+            written = write(fd, data, at)
+            seen.append(read_sheet(fd))
+            return written
+
+        sheet.publish(b"tables\n")
+        monkeypatch.setattr(os, "pwrite", watched)
+        sheet.add(b"a\n")
+        assert seen == [Sheet(2, 2, b"tables\n"), Sheet(3, 2, b"tables\na\n")]
+        sheet.publish(b"others\n")
+        assert seen[2:] == [None, Sheet(4, 4, b"others\n")]
+
+    @pytest.mark.parametrize("at", [16, 20, 24, 28])
     def test_what_is_half_written_is_nothing(self, sheet: BanSheet, at: int) -> None:
         sheet.publish(b"whole")
         os.pwrite(sheet.fd, b"\xff", at)
@@ -66,3 +90,12 @@ def test_of_two_limits_the_longer_ban_is_told() -> None:
     key = BanKey(client_id="c")
     for bans in ([entry(key, "a", 5.0), entry(key, "b", 7.0)], [entry(key, "b", 7.0), entry(key, "a", 5.0)]):
         assert json.loads(sheet_of(bans, ()))["tables"] == [[None, 0, ["client_id"], {"c": [7.0, "b"]}]]
+
+
+def test_a_line_has_table_and_place() -> None:
+    lines = lines_of([entry(BanKey(ip_network("192.0.2.0/24"), client_id="a\nb")), entry(BanKey(username="u"))])
+    assert lines.endswith(b"\n")
+    assert [json.loads(line) for line in lines.splitlines()] == [
+        [[4, 24, ["client_id"]], "c00002\0a\nb", 100.0, "guess"],
+        [[None, 0, ["username"]], "u", 100.0, "guess"],
+    ]

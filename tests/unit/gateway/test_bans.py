@@ -4,7 +4,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from tidegate.gateway.ban_book import Entry
-from tidegate.gateway.ban_sheet import sheet_of
+from tidegate.gateway.ban_sheet import Sheet, lines_of, sheet_of
 from tidegate.gateway.bans import Ban, Bans
 from tidegate.policy.ban_keys import BanKey, short
 from tidegate.policy.captures import capturing
@@ -129,3 +129,49 @@ class TestOfClient:
         assert made.of_client("c", None, UNIX, NOW) is None
         assert made.of_address(at("192.0.2.7"), NOW) is None
         assert made.of_client("d", None, UNIX, NOW) == Ban("", math.inf)
+
+
+class TestTake:
+    """Sheets, one after the other."""
+
+    HERE, THERE = (BanKey(ip_network(text)) for text in ("192.0.2.7", "198.51.100.7"))
+
+    @staticmethod
+    def entry(key: BanKey, until: float = 100.0) -> Entry:
+        return Entry(key, f"until {until:g}", 0.0, until)
+
+    def test_only_what_was_added_is_read(self) -> None:
+        made = Bans()
+        first = sheet_of([self.entry(self.HERE)], ())
+        added = lines_of([self.entry(self.THERE), self.entry(BanKey(client_id="c"))])
+        made.take(Sheet(5, 5, first))
+        made.take(Sheet(6, 5, b"x" * len(first) + added))
+        for key in ("192.0.2.7", "198.51.100.7"):
+            assert made.of_address(at(key), NOW) == Ban("until 100", 100.0)
+        assert made.of_client("c", None, UNIX, NOW) == Ban("until 100", 100.0)
+        made.take(Sheet(7, 5, b"x" * len(first + added) + lines_of([self.entry(self.HERE, 200.0)])))
+        assert made.of_address(at("192.0.2.7"), NOW) == Ban("until 200", 200.0)
+
+    def test_new_tables_are_read_with_the_lines_behind_them(self) -> None:
+        made = Bans()
+        made.take(Sheet(5, 5, sheet_of([self.entry(self.HERE)], ())))
+        made.take(Sheet(9, 8, sheet_of([], ()) + lines_of([self.entry(self.THERE)])))
+        assert made.of_address(at("192.0.2.7"), NOW) is None
+        assert made.of_address(at("198.51.100.7"), NOW) == Ban("until 100", 100.0)
+
+    def test_the_same_sheet_again_changes_nothing(self) -> None:
+        made = Bans()
+        for _ in range(2):
+            made.take(Sheet(5, 5, sheet_of([self.entry(self.HERE)], ())))
+        assert made.of_address(at("192.0.2.7"), NOW)
+
+    def test_of_two_for_one_key_the_longer_holds(self) -> None:
+        made = Bans()
+        made.load(sheet_of([self.entry(self.HERE, 70.0)], ()) + lines_of([self.entry(self.HERE, 60.0)]))
+        assert made.of_address(at("192.0.2.7"), NOW) == Ban("until 70", 70.0)
+
+    def test_a_capture_may_come_later(self) -> None:
+        made = Bans()
+        classes = capturing(settings_of(CLASSES).policy.classes)
+        made.load(sheet_of([], classes) + lines_of([self.entry(BanKey(captures=(("tenant", "acme"),)))]))
+        assert made.of_client("c", "acme:u", UNIX, NOW)
