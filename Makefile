@@ -15,7 +15,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := pyproject.toml meson.build $(shell find src -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.[ch]' -o -name meson.build)
+SOURCES := pyproject.toml meson.build $(shell find src -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.[ch]' -o -name '*.toml' -o -name meson.build)
 SECONDS ?= 60
 
 .PHONY: help run test check sanitize bench fuzz soak screenshots clean

@@ -36,7 +36,8 @@ class Attribution:
         for number, (name, transition) in enumerate(self._host.transitions()):
             if number < MOST_LINES:
                 who = _describe(transition)
-                about = {"limit": name, "action": transition.action, **who, "messages": transition.count}
+                what = "messages" if transition.topic else "attempts"  # to connect
+                about = {"limit": name, "action": transition.action, **who, what: transition.count}
                 self._log.info(_WORDS[transition.kind], **about)
             else:
                 untold += 1
@@ -48,14 +49,15 @@ class Attribution:
 
 
 def _describe(transition: Transition) -> dict[str, object]:
-    """The client as named fields; of a crowd, its first client stands for all."""
-    fields: dict[str, object] = {"client": transition.client_id}
-    if transition.username:
-        fields["username"] = transition.username
-    fields |= {"address": _address(transition), "topic": transition.topic}
-    if transition.crowd:
-        fields["crowd"] = True
-    return fields
+    """The client as named fields, as far as it is known; of a crowd, its first client stands for all."""
+    fields: dict[str, object] = {
+        "client": transition.client_id,
+        "username": transition.username,
+        "address": _address(transition),
+        "topic": transition.topic,
+        "crowd": transition.crowd,
+    }
+    return {name: value for name, value in fields.items() if value}
 
 
 def _address(transition: Transition) -> str:

@@ -78,6 +78,13 @@ def test_the_end_tells_whose_it_is_too(made: Attribution, host: FakeHost, log: R
     assert lines(made, host, log, transition("ended", username="u", count=9)) == [(ENDED, about)]
 
 
+def test_who_connects_is_told_as_far_as_he_is_known(made: Attribution, host: FakeHost, log: RecordLog) -> None:
+    about: dict[str, object] = {"limit": "flood", "action": "reject", "address": "10.0.0.1", "attempts": 3}
+    assert lines(made, host, log, transition(client_id="", topic="")) == [(BEGAN, about)]
+    about |= {"client": "c1", "username": "u"}
+    assert lines(made, host, log, transition(username="u", topic="")) == [(BEGAN, about)]
+
+
 @pytest.mark.parametrize(
     ("family", "address", "shown"),
     [(4, V4, "10.0.0.1"), (6, IPv6Address("2001:db8::1").packed, "2001:db8::1"), (0, bytes(16), "unix")],
