@@ -34,7 +34,9 @@ class Beside:
             time.sleep(0.01)
 
     def end(self) -> dict[str, Any]:
-        """End it; what it has counted."""
+        """End it; what it has counted. RuntimeError when it had failed."""
+        if not self._stage.is_running(self._pid):
+            raise RuntimeError(f"it ended before its time: {self._stage.log_tail(self._pid)}")
         self._stage.stop(self._pid)
         told: dict[str, Any] = json.loads(self._log.read_text().splitlines()[-1])
         return told

@@ -125,11 +125,11 @@ class Guesser:
 
     def go_on(self, guests: Guestbook, seconds: float) -> float:
         """Guess until one reaches the broker again, at most so many seconds; when that was."""
-        before, deadline = guests.refused("guess-"), time.monotonic() + seconds
+        before, deadline = guests.refused(), time.monotonic() + seconds
         while time.monotonic() < deadline:
             self.guess(5)
             now = time.monotonic()
-            if guests.refused("guess-") > before:
+            if guests.refused() > before:
                 return now
             time.sleep(AGAIN_SECONDS)
         return deadline
@@ -155,7 +155,7 @@ def _run(setting: Setting, run: Run) -> list[Claim]:
         guesser = Guesser(target.port)
         for number in range(GUESSES):
             guesser.guess((4, 5)[number % 2])
-        reached = guests.refused("guess-")
+        reached = guests.refused()
         first = time.monotonic()
         claims = [*_who_may(run, target), *_gets_past(target, guests), *_has_budget(target)]
         second = guesser.go_on(guests, FIRST * 2)
@@ -165,7 +165,7 @@ def _run(setting: Setting, run: Run) -> list[Claim]:
         target = _again(stage, target, broker, options, run)
         guesser.port = target.port
         after_restart = guesser.guess(5)
-        still = guests.refused("guess-")
+        still = guests.refused()
         third = guesser.go_on(guests, FIRST * FACTOR * 2)
         figures = company.between(begin, end)
     told = [reason for _, reason in guesser.answers[:GUESSES]]

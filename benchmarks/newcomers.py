@@ -23,6 +23,8 @@ class Newcomers:
         self._source = source
         self._waits: list[tuple[float, float]] = []
         self._refusals: list[tuple[float, str]] = []
+        self.count = 0
+        """Of those who came."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._come, name="newcomers", daemon=True)
         self._thread.start()
@@ -43,9 +45,9 @@ class Newcomers:
     def _come(self) -> None:
         with contextlib.suppress(PermissionError):  # of this thread alone
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-        number = 0
         while not self._stop.wait(EVERY_SECONDS):
-            begin = time.monotonic()
+            number, begin = self.count, time.monotonic()
+            self.count += 1
             try:
                 client = open_client(
                     self._port,
@@ -59,4 +61,3 @@ class Newcomers:
             else:
                 self._waits.append((begin, time.monotonic() - begin))
                 client.close()
-            number += 1

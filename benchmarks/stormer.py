@@ -18,6 +18,7 @@ counted, as JSON. It steps back where processors are short: it stands for machin
 """
 
 import argparse
+import contextlib
 import dataclasses
 import errno
 import json
@@ -66,11 +67,11 @@ class Tally:
     connects: int = 0
     accepted: int = 0
     """CONNACK 0."""
-    refused: dict[str, int] = dataclasses.field(default_factory=Counter)
+    refused: dict[str, int] = dataclasses.field(default_factory=dict)
     """Other CONNACKs, by their code in hexadecimal."""
     closed: int = 0
     """Closed by the other side, unless it was a CONNACK's end."""
-    failed: dict[str, int] = dataclasses.field(default_factory=Counter)
+    failed: dict[str, int] = dataclasses.field(default_factory=dict)
     """Never connected, by the kernel's name of the error."""
     given_up: int = 0
     """By ourselves; all that reset."""
@@ -79,6 +80,16 @@ class Tally:
     shortest: float = 0.0
     longest: float = 0.0
     """Seconds that those which the other side closed were there; a dribbling one since it was accepted."""
+
+    def refuse(self, code: int) -> None:
+        """One more was told so."""
+        name = f"0x{code:02x}"
+        self.refused[name] = self.refused.get(name, 0) + 1
+
+    def fail(self, code: int) -> None:
+        """One more could not connect."""
+        name = errno.errorcode.get(code, str(code))
+        self.failed[name] = self.failed.get(name, 0) + 1
 
 
 @dataclasses.dataclass
@@ -207,7 +218,7 @@ class Stormer:
             code = error.errno or errno.EIO
         tally.connects += 1
         if code not in (0, errno.EINPROGRESS):
-            tally.failed[errno.errorcode.get(code, str(code))] += 1
+            tally.fail(code)
             sock.close()
             return
         packet = self._packets[in_turn // len(self._sources) % 2].replace(NUMBER, b"%08d" % number)
@@ -268,7 +279,7 @@ class Stormer:
             return
         except OSError as error:
             if error.errno not in (errno.ECONNRESET, errno.EPIPE):
-                self._tallies[knock.kind].failed[errno.errorcode.get(error.errno or 0, "?")] += 1
+                self._tallies[knock.kind].fail(error.errno or 0)
                 self._forget(knock)
                 return
             data = b""
@@ -280,14 +291,15 @@ class Stormer:
             self._closed(knock, tally)
         elif not knock.accepted and data[0] == CONNACK and len(data) > 3:
             if data[3]:
-                tally.refused[f"0x{data[3]:02x}"] += 1
+                tally.refuse(data[3])
                 self._forget(knock)
                 return
             tally.accepted += 1
             knock.accepted = True
             knock.begin = time.monotonic()
             if knock.kind == "hasty":
-                knock.socket.send(DISCONNECT)
+                with contextlib.suppress(OSError):  # closed in the meantime
+                    knock.socket.send(DISCONNECT)
                 self._forget(knock)
             elif knock.kind == "dribbling":
                 knock.unsent = publish_packet("dribble", bytes(PAYLOAD), 0)
