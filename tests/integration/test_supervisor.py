@@ -400,8 +400,8 @@ OFFENDING = """
 import tidegate.gateway.worker as module
 from tidegate.app.worker import main
 start = module.Worker.start
-async def start_and_offend(self):
-    await start(self)
+def start_and_offend(self):
+    start(self)
     for number, name in enumerate(("a" * 60_000, "eve")):
         self._loop.call_later(0.1 * (1 + number), self.ban, "guess", name, None, bytes([192, 0, 2, 7]))
 module.Worker.start = start_and_offend

@@ -123,7 +123,7 @@ class Relay:
     # The client's transport
 
     def arrive(self, address: bytes) -> bool:
-        """A client was accepted, from `address` (`address_of`): whether it gets a transport, else it is to be closed."""
+        """A client was accepted, from `address` (`address_of`): whether it gets a transport, else it is closed."""
         self.host.counters.add(CONNECTIONS_TOTAL, 1)
         if self.host.door is not None:
             self.connection.enter(self.host.door, address, self.listener)
