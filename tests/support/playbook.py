@@ -5,9 +5,9 @@ from tidegate.engine.counters import ROW_WORDS, Counters
 from tidegate.gateway.admission import Door
 from tidegate.gateway.bans import Bans
 from tidegate.gateway.connection import END, FREE_CLIENT, HOLD_CLIENT, OPEN_UPSTREAM, RESUME, Connection
-from tidegate.gateway.room import Room
 from tidegate.gateway.states import State
 from tidegate.gateway.waiting import Waiting
+from tidegate.gateway.waiting_room import WaitingRoom
 from tidegate.mqtt.connack import Connack
 from tidegate.mqtt.connect import Connect
 from tidegate.mqtt.framing import packet
@@ -62,7 +62,7 @@ def waiting_room(
 
 def door_of(waiting: Waiting, room: int = 1000, bans: Bans | None = None) -> Door:
     """A worker's door; nobody is told of offences."""
-    return Door(waiting, bans or Bans(), Room(room, waiting.counters), lambda *_: None)
+    return Door(waiting, bans or Bans(), WaitingRoom(room, waiting.counters), lambda *_: None)
 
 
 class Playbook:

@@ -5,7 +5,7 @@ been read: limits that go by who the client says it is; they are only asked, as 
 accepted it: those again, and now they are charged.
 
 A connection that is delayed waits in the same queues as messages do (`waiting.py`), in turn with others, and in the
-room that bounds how many do (`room.py`).
+room that bounds how many do (`waiting_room.py`).
 """
 
 import secrets
@@ -21,8 +21,8 @@ from ..mqtt.properties import Properties, PropertyId, get
 from ..mqtt.reasons import ReasonCode
 from ..policy.model import Action
 from .bans import Bans
-from .room import Guest, Room
 from .waiting import NEVER, Lane, Owner, Waiting, party
+from .waiting_room import Guest, WaitingRoom
 
 if TYPE_CHECKING:
     from ..engine.binding import Subject
@@ -64,7 +64,7 @@ class Door:
         self,
         waiting: Waiting,
         bans: Bans,
-        room: Room,
+        room: WaitingRoom,
         report: Callable[[str, str, str | None, bytes], None],
         wall_clock: Callable[[], float] = time.time,
     ) -> None:

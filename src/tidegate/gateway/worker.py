@@ -34,8 +34,8 @@ from .health import Health, Log
 from .listeners import BACKLOG, unlink_socket_files
 from .offences import Tellings
 from .relay import Relay, Upstream, address_of
-from .room import Room
 from .waiting import Waiting
+from .waiting_room import WaitingRoom
 
 MAX_OPENING = 64
 """Upstreams that a worker opens at a time; more wait their turn. Fewer than Mosquitto's queue takes, which is 100."""
@@ -120,7 +120,9 @@ class Worker:
         self.engine = Engine(Segment(map_memory(orders.segment_fd), boot()), orders.row, secrets.randbits(31))
         self.waiting = Waiting(self.engine, self.counters, orders.hold_messages, orders.hold_bytes, orders.hold_pool)
         self.bans = Bans()
-        self.door: Door | None = Door(self.waiting, self.bans, Room(orders.waiting_room, self.counters), self.ban)
+        self.door: Door | None = Door(
+            self.waiting, self.bans, WaitingRoom(orders.waiting_room, self.counters), self.ban
+        )
         self.say: Callable[[bytes], None] | None = None
         """Tells the supervisor a line; set once it listens."""
         self._tellings = Tellings()

@@ -1,5 +1,5 @@
 from tidegate.engine.counters import ROW_WORDS, WAITING_CONNECTIONS, Counters
-from tidegate.gateway.room import Room
+from tidegate.gateway.waiting_room import WaitingRoom
 
 A, B, C = b"\x0a\x00\x00\x01", b"\x0a\x00\x00\x02", b"\x0a\x00\x00\x03"
 
@@ -7,7 +7,7 @@ A, B, C = b"\x0a\x00\x00\x01", b"\x0a\x00\x00\x02", b"\x0a\x00\x00\x03"
 class Guest:
     """Goes when it is told to."""
 
-    def __init__(self, room: Room, address: bytes) -> None:
+    def __init__(self, room: WaitingRoom, address: bytes) -> None:
         self.room = room
         self.address = address
         self.was_turned_away = False
@@ -20,11 +20,11 @@ class Guest:
         self.room.leave(self, self.address)
 
 
-def room(size: int) -> Room:
-    return Room(size, Counters(memoryview(bytearray(ROW_WORDS * 8)).cast("Q"), 0))
+def room(size: int) -> WaitingRoom:
+    return WaitingRoom(size, Counters(memoryview(bytearray(ROW_WORDS * 8)).cast("Q"), 0))
 
 
-def entered(one: Room, address: bytes, count: int) -> list[Guest]:
+def entered(one: WaitingRoom, address: bytes, count: int) -> list[Guest]:
     guests = [Guest(one, address) for _ in range(count)]
     assert all(guest.enter() for guest in guests)
     return guests

@@ -13,7 +13,7 @@ class Guest(Protocol):
         """There is no room for it any longer."""
 
 
-class Room:
+class WaitingRoom:
     """Of one worker. Full, it turns away whoever came last of the address that has the most waiting in it."""
 
     def __init__(self, size: int, counters: Counters) -> None:
