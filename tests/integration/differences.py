@@ -282,7 +282,15 @@ reason string (MQTT 5) or 3 (3.1, 3.1.1).
 
 The gateway closes one and a half keepalives after the last packet, and tells an MQTT 5 client 0x8D. Mosquitto 2.0
 looks every few seconds, and closes without a word. A connection whose CONNECT is not complete after `connect_timeout`,
-5 s unless configured, is closed; Mosquitto waits a minute and a half.
+5 s unless configured, is closed; Mosquitto waits a minute and a half. One that has begun a later packet and sends less
+than 1,000 bytes of it, and not the rest, within `packet_timeout`, 30 s unless configured, is told 0x97 and closed;
+Mosquitto waits as long as the keepalive says, and for ever without one.
+
+## A client that asks for too much
+
+A CONNECT larger than `max_connect`, 64 KiB unless configured, is refused with 0x95, one with more than 100 user
+properties with 0x97. Mosquitto 2.0 takes both; 2.1 takes 100 kB. With `max_keepalive`, which is not set unless
+configured, MQTT 5 clients may be told a Server Keep Alive, and others are refused with 2.
 
 ## Limits
 

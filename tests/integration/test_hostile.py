@@ -19,7 +19,7 @@ from support.gateway import Gateway
 from support.mute_broker import MuteBroker
 from support.raw import CLOSED, OPEN, RawClient
 from support.tap import Tap
-from support.wait import until
+from support.wait import GUARD, until
 
 KIB, MIB = 1024, 1 << 20
 WAITING = 340 * KIB
@@ -70,12 +70,6 @@ class Memory:
         return int(found[1]) * KIB
 
 
-def metric(gateway: Gateway, sample: str) -> float:
-    """A sample of /metrics; 0 where it is absent."""
-    found = re.search(rf"^{re.escape(sample)} (\S+)$", gateway.get("/metrics").text, re.MULTILINE)
-    return float(found[1]) if found else 0.0
-
-
 def test_subscribers_that_never_read(tmp_path: Path) -> None:
     clients, messages, payload = 50, 1000, bytes(50_000)
     # Without a bound on its queues it is the broker that would hold 50 MB for each of them.
@@ -118,7 +112,7 @@ def test_packets_that_come_a_few_bytes_at_a_time(tmp_path: Path) -> None:
         for number, client in enumerate(slow):
             client.connect(f"c-{number}")
         memory = Memory(gateway)
-        came = metric(gateway, 'tidegate_bytes_total{direction="from_client"}')
+        came = gateway.metric('tidegate_bytes_total{direction="from_client"}')
         packets = [
             wire.publish(wire.V311, marker + str(number).encode(), bytes(size), first=0x32, packet_id=1)
             for number in range(clients)
@@ -130,7 +124,7 @@ def test_packets_that_come_a_few_bytes_at_a_time(tmp_path: Path) -> None:
                 client.send(packet[begin:end])
         sent = sum(len(packet) - 1 for packet in packets)
         until(
-            lambda: metric(gateway, 'tidegate_bytes_total{direction="from_client"}') - came >= sent,
+            lambda: gateway.metric('tidegate_bytes_total{direction="from_client"}') - came >= sent,
             "the gateway to have read them",
         )
         assert tap.of(marker) == []
@@ -142,29 +136,29 @@ def test_packets_that_come_a_few_bytes_at_a_time(tmp_path: Path) -> None:
         assert all(any(stream.endswith(packet) for stream in streams) for packet in packets)
 
 
+def strangers(broker: Broker) -> int:
+    """Connections that the broker has ever had, other than the gateway's own probes."""
+    log = broker.log()
+    return log.count(": New connection from ") - log.count(" as tidegate-probe-")
+
+
 @pytest.mark.parametrize("begun", [b"", wire.connect(wire.V311, "half-open")[:-3]], ids=["silent", "half a CONNECT"])
 def test_clients_that_never_finish_their_connect(tmp_path: Path, begun: bytes) -> None:
     clients = 500
 
     with brokers(tmp_path) as broker, guarding(tmp_path, broker.tcp, 'connect_timeout = "1s"') as gateway:
-
-        def strangers() -> int:
-            """Connections that the broker has ever had, other than the gateway's own probes."""
-            log = broker.log()
-            return log.count(": New connection from ") - log.count(" as tidegate-probe-")
-
-        before = strangers()
-        timed_out = metric(gateway, 'tidegate_timeouts_total{kind="connect"}')
+        before = strangers(broker)
+        timed_out = gateway.metric('tidegate_timeouts_total{kind="connect"}')
         with ExitStack() as stack:
             attackers = [stack.enter_context(RawClient(gateway.port)) for _ in range(clients)]
             for attacker in attackers:
                 attacker.send(begun)
             for attacker in attackers:
                 assert attacker.until_closed() == [CLOSED]
-        until(lambda: strangers() <= before, "no connection at the broker that is not a probe's")
+        until(lambda: strangers(broker) <= before, "no connection at the broker that is not a probe's")
         with RawClient(gateway.port) as innocent:
             innocent.connect("innocent")
-        assert metric(gateway, 'tidegate_timeouts_total{kind="connect"}') - timed_out == clients
+        assert gateway.metric('tidegate_timeouts_total{kind="connect"}') - timed_out == clients
 
 
 def test_what_is_pipelined_behind_connect_is_not_read_without_bound(tmp_path: Path) -> None:
@@ -175,7 +169,7 @@ def test_what_is_pipelined_behind_connect_is_not_read_without_bound(tmp_path: Pa
         stack.callback(broker.close)
         gateway = stack.enter_context(guarding(tmp_path, broker.unix, 'connect_timeout = "1min"'))
         memory = Memory(gateway)
-        came = metric(gateway, 'tidegate_bytes_total{direction="from_client"}')
+        came = gateway.metric('tidegate_bytes_total{direction="from_client"}')
         run = wire.publish(wire.V311, "early", bytes(10_000)) * 100
         for number in range(clients):
             eager = stack.enter_context(RawClient(gateway.port))
@@ -188,6 +182,147 @@ def test_what_is_pipelined_behind_connect_is_not_read_without_bound(tmp_path: Pa
             assert sent > read_once, "there was more than it takes"
         connects = [wire.connect(wire.V311, f"eager-{number}") for number in range(clients)]
         until(lambda: sorted(broker.heard()) == sorted(connects), "the broker to have every CONNECT and nothing else")
-        read = metric(gateway, 'tidegate_bytes_total{direction="from_client"}') - came
+        read = gateway.metric('tidegate_bytes_total{direction="from_client"}') - came
         assert read <= clients * (read_once + len(connects[-1]))
         assert memory.grown() <= clients * read_once + ALLOCATOR
+
+
+@pytest.mark.parametrize("connected", [False, True], ids=["a CONNECT", "a later packet"])
+@pytest.mark.parametrize("version", [wire.V311, wire.V5])
+def test_packets_that_come_byte_by_byte_for_ever(tmp_path: Path, version: int, connected: bool) -> None:
+    clients = 100
+    kind, told = ("packet", "DISCONNECT 0x97") if connected else ("connect", "")
+    sample = f'tidegate_timeouts_total{{kind="{kind}"}}'
+    timeouts = 'connect_timeout = "1s"\npacket_timeout = "1s"'
+    with brokers(tmp_path) as broker, guarding(tmp_path, broker.unix, timeouts) as gateway, ExitStack() as stack:
+        innocent = stack.enter_context(RawClient(gateway.port))
+        innocent.connect("innocent")
+        before = gateway.metric(sample)
+        slow = [stack.enter_context(RawClient(gateway.port, version)) for _ in range(clients)]
+        if connected:
+            for number, client in enumerate(slow):
+                client.connect(f"slow-{number}")
+        packet = wire.publish(version, "t", bytes(50_000)) if connected else wire.connect(version, "x" * 50_000)
+        pieces = iter(range(len(packet)))
+
+        def all_are_closed() -> bool:
+            at = next(pieces)
+            for client in slow:
+                client.send(packet[at : at + 1])
+            return gateway.metric(sample) - before == clients
+
+        until(all_are_closed, "all of them to be closed")
+        expected = [told, CLOSED] if told and version == wire.V5 else [CLOSED]
+        # A byte that was sent behind the close may have cost the client what it was told.
+        assert all(client.until_closed() in (expected, [CLOSED]) for client in slow)
+        assert innocent.until_fence() == [OPEN]
+
+
+@pytest.mark.parametrize(
+    ("version", "begin", "answer"),
+    [
+        (wire.V311, b"\x10\xff\xff\x3f", []),
+        (wire.V5, b"\x10\xff\xff\x3f", ["CONNACK 0x95"]),
+        (wire.V5, b"\x10\x80\x80\x04", ["CONNACK 0x95"]),
+    ],
+    ids=["v3 1 MiB", "v5 1 MiB", "v5 64 KiB"],
+)
+def test_large_connects_are_refused_before_they_have_come(
+    tmp_path: Path, version: int, begin: bytes, answer: list[str]
+) -> None:
+    clients = 200
+    with brokers(tmp_path) as broker, guarding(tmp_path, broker.unix) as gateway, ExitStack() as stack:
+        before = strangers(broker)
+        sent = begin + wire.connect(version, "c")[2:]
+        for _ in range(clients):
+            client = stack.enter_context(RawClient(gateway.port, version))
+            client.send(sent)
+            assert client.until_closed() == [*answer, CLOSED]
+        assert gateway.metric('tidegate_malformed_total{reason="too_large"}') == clients
+        assert strangers(broker) <= before
+
+
+def test_large_connects_that_come_all_the_same_take_no_memory(tmp_path: Path) -> None:
+    clients = 50
+    with brokers(tmp_path) as broker, guarding(tmp_path, broker.unix) as gateway, ExitStack() as stack:
+        memory = Memory(gateway)
+        packet = b"\x10\xff\xff\x3f" + wire.connect(wire.V5, "c")[2:] + bytes(MIB)
+        for _ in range(clients):
+            client = stack.enter_context(RawClient(gateway.port, wire.V5))
+            client.send(packet)
+            assert client.until_closed()[-1] == CLOSED
+        assert gateway.metric('tidegate_malformed_total{reason="too_large"}') == clients
+        assert memory.grown() <= ALLOCATOR
+
+
+@pytest.mark.parametrize("count", [101, 10_000])
+@pytest.mark.parametrize("of_will", [False, True])
+def test_connects_of_many_user_properties(tmp_path: Path, count: int, of_will: bool) -> None:
+    clients = 20
+    properties = b"\x26\x00\x00\x00\x00" * count
+    if of_will:
+        will = wire.properties(wire.V5, properties) + wire.field("t") + wire.field(b"")
+        packet = wire.connect(wire.V5, "c", flags=0x06, rest=will)
+    else:
+        packet = wire.connect(wire.V5, "c", props=properties)
+    with brokers(tmp_path) as broker, guarding(tmp_path, broker.unix) as gateway, ExitStack() as stack:
+        before = strangers(broker)
+        for _ in range(clients):
+            client = stack.enter_context(RawClient(gateway.port, wire.V5))
+            client.send(packet)
+            assert client.until_closed() == ["CONNACK 0x97", CLOSED]
+        assert gateway.metric('tidegate_malformed_total{reason="user_properties"}') == clients
+        assert strangers(broker) <= before
+
+
+def test_an_upstream_whose_client_has_gone_ends_also_when_the_broker_does_nothing(tmp_path: Path) -> None:
+    clients = 50
+    broker = MuteBroker(tmp_path / "mute")
+    with ExitStack() as stack:
+        stack.callback(broker.close)
+        gateway = stack.enter_context(guarding(tmp_path, broker.unix, 'connect_timeout = "10min"'))
+        (worker,) = gateway.workers()
+        before = worker.num_fds()
+        with ExitStack() as leaving:
+            for number in range(clients):
+                client = leaving.enter_context(RawClient(gateway.port))
+                client.send(wire.connect(wire.V311, f"c-{number}"))
+            until(lambda: len(broker.heard()) == clients, "every CONNECT")
+            assert worker.num_fds() >= before + 2 * clients
+        until(lambda: worker.num_fds() <= before, "the end of both sockets of each")
+
+
+def test_clients_that_take_nothing_for_too_long_are_gone(tmp_path: Path) -> None:
+    """Their hosts acknowledge what TCP asks, and have no room for more: nothing else would ever end that."""
+    with (
+        brokers(tmp_path, "max_queued_messages 5") as broker,
+        guarding(tmp_path, broker.unix, 'peer_timeout = "5s"') as gateway,
+        RawClient(gateway.port) as publisher,
+        RawClient(gateway.port) as deaf,
+    ):
+        deaf.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect("deaf", keepalive=0)
+        deaf.exchange(wire.subscribe(wire.V311, ("flood", 0)))
+        publisher.connect("publisher")
+        flood = wire.publish(wire.V311, "flood", bytes(50_000))
+
+        def is_gone() -> bool:
+            publisher.send(flood)
+            return gateway.metric('tidegate_connections{worker="0"}') == 1
+
+        until(is_gone, "the end of its connection", 2 * GUARD)
+        assert publisher.until_fence() == [OPEN]
+
+
+@pytest.mark.parametrize(("keepalive", "timer"), [(0, "02"), (60, "00")])
+def test_the_kernel_asks_after_clients_without_a_keepalive(tmp_path: Path, keepalive: int, timer: str) -> None:
+    with brokers(tmp_path) as broker, guarding(tmp_path, broker.unix) as gateway, RawClient(gateway.port) as client:
+        client.connect("c", keepalive=keepalive)
+        ends = f":{gateway.port:04X} 0100007F:{client.local_port:04X} "
+
+        def pending() -> str:
+            """Which of its timers TCP waits for when all is acknowledged (proc(5)): 02 is that of SO_KEEPALIVE."""
+            (row,) = [row for row in Path("/proc/net/tcp").read_text().splitlines() if ends in row]
+            return row.split()[5].partition(":")[0]
+
+        until(lambda: pending() == timer, f"timer {timer}")

@@ -5,6 +5,7 @@ TCP mode instead: what fails there is a fault of the test, not of the gateway.
 """
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -47,11 +48,18 @@ class Middle(Protocol):
 class Gateway:
     """`tidegate serve -c FILE` on a port of 127.0.0.1; `extra` is more of `[gateway]`, `tables` what follows.
 
-    `upstream` None leaves `broker` out: the gateway runs a Mosquitto of its own.
+    `upstream` None leaves `broker` out: the gateway runs a Mosquitto of its own. `files`: its open-file limit.
     """
 
     def __init__(
-        self, directory: Path, upstream: str | None, *, workers: int = 2, extra: str = "", tables: str = ""
+        self,
+        directory: Path,
+        upstream: str | None,
+        *,
+        workers: int = 2,
+        extra: str = "",
+        tables: str = "",
+        files: int | None = None,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
@@ -70,7 +78,13 @@ class Gateway:
             f'listen = "127.0.0.1:{self.admin_port}"\n'
         )
         self.config.write_text(f"{self._head}{tables}\n")
-        self.process = Process([tidegate_binary(), "serve", "-c", self.config], directory / "tidegate")
+        limit = [] if files is None else ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"]
+        self.process = Process([*limit, tidegate_binary(), "serve", "-c", self.config], directory / "tidegate")
+
+    def metric(self, sample: str) -> float:
+        """A sample of /metrics; 0 where it is absent."""
+        found = re.search(rf"^{re.escape(sample)} (\S+)$", self.get("/metrics").text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
 
     def get(self, path: str) -> httpx.Response:
         """What the admin endpoint answers."""

@@ -4,6 +4,7 @@ from tidegate.engine.binding import Engine
 from tidegate.engine.counters import ROW_WORDS, Counters
 from tidegate.gateway.admission import Door
 from tidegate.gateway.bans import Bans
+from tidegate.gateway.bounds import Bounds
 from tidegate.gateway.connection import END, FREE_CLIENT, HOLD_CLIENT, OPEN_UPSTREAM, RESUME, Connection
 from tidegate.gateway.states import State
 from tidegate.gateway.waiting import Waiting
@@ -13,6 +14,8 @@ from tidegate.mqtt.connect import Connect
 from tidegate.mqtt.framing import packet
 from tidegate.mqtt.properties import Properties, write_properties
 
+BOUNDS = Bounds(max_packet=1 << 20, max_connect=65_536, connect_timeout=5.0, packet_timeout=30.0, max_keepalive=0)
+"""The defaults of the settings."""
 ADDRESS = bytes([192, 0, 2, 1])
 NAMES = {OPEN_UPSTREAM: "open", HOLD_CLIENT: "hold", FREE_CLIENT: "free", END: "end"}
 
@@ -70,8 +73,7 @@ class Playbook:
 
     def __init__(
         self,
-        max_packet: int = 1 << 20,
-        connect_timeout: float = 5.0,
+        bounds: Bounds = BOUNDS,
         engine: Engine | None = None,
         waiting: Waiting | None = None,
         address: bytes = ADDRESS,
@@ -81,7 +83,7 @@ class Playbook:
         """`waiting`: the worker's, which connections of one engine share; one of its own if absent. `door` likewise."""
         self.counters = Counters(memoryview(bytearray(ROW_WORDS * 8)).cast("Q"), 0)
         self.now = now
-        self.connection = Connection(self.counters, max_packet, connect_timeout, self.now)
+        self.connection = Connection(self.counters, bounds, self.now)
         self.waiting: Waiting | None = None
         if engine is not None:
             self.waiting = waiting or waiting_room(engine, self.counters)
@@ -95,7 +97,7 @@ class Playbook:
         keepalive: int = 0,
         properties: Properties | None = None,
         offered: Properties | None = None,
-        max_packet: int = 1 << 20,
+        bounds: Bounds = BOUNDS,
         engine: Engine | None = None,
         client_id: str = "c",
         session_present: bool = False,
@@ -104,7 +106,7 @@ class Playbook:
         now: float = 0.0,
     ) -> "Playbook":
         """A connection that the broker has accepted, its greetings taken."""
-        play = cls(max_packet, engine=engine, waiting=waiting, address=address, now=now)
+        play = cls(bounds, engine=engine, waiting=waiting, address=address, now=now)
         play.client(connect(version, keepalive, properties, client_id))
         play.upstream()
         play.broker(connack(version, 0, offered, session_present))

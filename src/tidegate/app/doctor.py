@@ -26,17 +26,16 @@ from ..gateway.listeners import BACKLOG, ListenError, check_free
 from ..gateway.mosquitto import check_socket_path, socket_path
 from ..gateway.mosquitto_binary import find_mosquitto, install_command, mosquitto_version
 from ..gateway.probe import permissions, probe
+from ..gateway.room import UNLIMITED, clients_within
 from ..gateway.start_error import StartError
 from ..gateway.state import Owner, StateDir
 from ..policy.address import Address
 from ..policy.settings import Settings
 from .serve import PROBE_SECONDS, Plan
 
-SPARE_DESCRIPTORS = 64
-"""An allowance for what a worker has open besides connections: listening sockets, its loop's own, its log."""
 FEW_CONNECTIONS = 1000
 """Below this a worker's limit is worth a warning: the soft limit of most systems, 1024 descriptors, gives
-480."""
+479."""
 LITTLE_MEMORY = 256 << 20
 """Bytes: an allowance for the supervisor, a worker, an embedded broker and a burst of messages."""
 
@@ -63,7 +62,7 @@ async def examine(settings: Settings) -> list[Finding]:
     return [
         Finding("python", "ok", f"{platform.python_implementation()} {platform.python_version()}"),
         *_packages(),
-        _descriptors(settings.gateway.workers),
+        _descriptors(len(plan.listen), settings.gateway.workers),
         _memory(),
         _backlog(),
         directory,
@@ -123,11 +122,13 @@ def _packages() -> list[Finding]:
     return [finding, Finding("uvloop", "ok", version("uvloop"))]
 
 
-def _descriptors(workers: int) -> Finding:
-    """The open-file limit, in connections: each takes two descriptors, the client's and the broker's."""
+def _descriptors(listeners: int, workers: int) -> Finding:
+    """The open-file limit, in clients: each takes two descriptors, its own connection's and the broker's."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # `serve` raises the soft limit to the hard one
-    fit = max(0, (hard - SPARE_DESCRIPTORS) // 2)
-    text = f"{hard} descriptors per process: {fit} connections per worker, {fit * workers} in all"
+    if hard == resource.RLIM_INFINITY:
+        hard = UNLIMITED
+    fit = clients_within(hard, listeners, workers)
+    text = f"{hard} descriptors per process: {fit} clients per worker, {fit * workers} in all; more are refused"
     if fit >= FEW_CONNECTIONS:
         return Finding("open files", "ok", text)
     fix = "raise the hard limit in /etc/security/limits.conf, or LimitNOFILE=65536 in the systemd unit"

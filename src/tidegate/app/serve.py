@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import resource
 import shutil
 import signal
 import sys
@@ -28,6 +27,7 @@ from ..gateway.mosquitto import EmbeddedBroker
 from ..gateway.mosquitto_binary import find_mosquitto, mosquitto_version
 from ..gateway.policy_host import PolicyHost
 from ..gateway.probe import probe
+from ..gateway.room import raise_open_files
 from ..gateway.start_error import StartError
 from ..gateway.state import StateDir
 from ..gateway.supervisor import Supervisor, WorkerFailed
@@ -150,7 +150,7 @@ async def serve(settings: Settings, config: Path | None = None) -> None:
     stop = _signals()
     hangups = _hangups(stop)
     asked = _ban_commands()
-    _raise_open_files()
+    raise_open_files()  # which workers and broker inherit
     async with AsyncExitStack() as stack:
         plan = Plan(settings)
         await plan.find_broker(settings)
@@ -200,8 +200,12 @@ async def serve(settings: Settings, config: Path | None = None) -> None:
             listener_names=[str(address) for address in plan.listen],
             broker=str(plan.broker),
             connect_timeout=settings.gateway.connect_timeout,
+            packet_timeout=settings.gateway.packet_timeout,
+            max_keepalive=settings.gateway.max_keepalive,
+            peer_timeout=settings.gateway.peer_timeout,
             max_packet=settings.gateway.max_packet,
             bans_fd=sheet.fd,
+            max_connect=settings.gateway.max_connect,
             wake_fds=[],
             hold_messages=settings.gateway.hold_messages,
             waiting_room=settings.gateway.waiting_room,
@@ -358,12 +362,6 @@ async def _keep_scales(host: PolicyHost) -> None:
     while True:
         host.restore_scales()
         await asyncio.sleep(SCALES_INTERVAL)
-
-
-def _raise_open_files() -> None:
-    """Use all of the open-file limit that this process may: workers and broker inherit it, two files a connection."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def own_command() -> str:

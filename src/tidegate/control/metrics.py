@@ -88,7 +88,7 @@ class GatewayMetrics(Collector):
     def _losses(self) -> Iterator[Metric]:
         malformed = CounterMetricFamily(
             "tidegate_malformed",
-            "Packets that broke the specification and ended their connection, by what was wrong.",
+            "Packets that broke the specification, or were more than is taken, and ended their connection, by fault.",
             labels=["reason"],
         )
         for fault in Fault:
@@ -96,19 +96,21 @@ class GatewayMetrics(Collector):
         yield malformed
         refused = CounterMetricFamily(
             "tidegate_refused",
-            "Clients that were refused, by reason; those over a limit are in tidegate_limited.",
+            "Clients that were refused at CONNECT or before, by reason; those over a limit are in tidegate_limited.",
             labels=["reason"],
         )
-        refused.add_metric(["banned"], self._sum(counters.REFUSED_BANNED))
-        refused.add_metric(["upstream_down"], self._sum(counters.REFUSED_UPSTREAM_DOWN))
+        for refusal in counters.Refusal:
+            refused.add_metric([refusal.name.lower()], self._sum(counters.REFUSED + refusal))
         yield refused
         timeouts = CounterMetricFamily(
             "tidegate_timeouts",
-            "Clients closed for silence: no CONNECT in time, 1.5 times the keepalive, keeping a window's places.",
+            "Clients closed for silence: no CONNECT in time, 1.5 times the keepalive, a packet that does not go on, "
+            "keeping a window's places.",
             labels=["kind"],
         )
         timeouts.add_metric(["connect"], self._sum(counters.TIMED_OUT_CONNECT))
         timeouts.add_metric(["keepalive"], self._sum(counters.TIMED_OUT_KEEPALIVE))
+        timeouts.add_metric(["packet"], self._sum(counters.TIMED_OUT_PACKET))
         timeouts.add_metric(["window"], self._sum(counters.TIMED_OUT_WINDOW))
         yield timeouts
         yield _counter(

@@ -20,8 +20,6 @@ BYTES_FROM_BROKER = 65
 CONNECTIONS = 66
 """Gauge: client connections that are open now."""
 CONNECTIONS_TOTAL = 67
-REFUSED_UPSTREAM_DOWN = 68
-"""Clients that were told the broker is not available."""
 UPSTREAM_UP = 69
 """Gauge: 1 while the broker answers."""
 BROKER_LOST = 70
@@ -32,8 +30,8 @@ TIMED_OUT_KEEPALIVE = 72
 """Clients that were silent for more than one and a half times their keepalive."""
 TIMED_OUT_WINDOW = 73
 """Clients that kept a shared window's place for too long, by not sending PUBREL or by not reading."""
-REFUSED_BANNED = 74
-"""Clients that were refused because they are banned."""
+TIMED_OUT_PACKET = 74
+"""Clients that began a packet and did not go on with it."""
 WAITING_CONNECTIONS = 75
 """Gauge: connections that limits on connecting keep waiting."""
 LAG_COUNT = 80
@@ -51,6 +49,8 @@ INFLIGHT_FROM_BROKER = 99
 """Gauge: the same of messages on their way to clients."""
 HOLD_DISCARDED = 100
 """8 counters: held messages that were given up, by `Discard`."""
+REFUSED = 108
+"""16 counters: clients that were refused at CONNECT or before, by `Refusal`."""
 
 DELAYS = 128
 """DELAY_SERIES histograms of DELAY_WORDS words each: how long messages were held, by limit and class."""
@@ -84,6 +84,19 @@ class Discard(IntEnum):
     """The client had said DISCONNECT, so nobody could be told that its message waited too long."""
     FULL = 6
     """No room for it for too long, while it waited for others of its topic, or for the broker to acknowledge."""
+
+
+class Refusal(IntEnum):
+    """Why clients were refused, although they broke no rule."""
+
+    UPSTREAM_DOWN = 0
+    """The broker is not available."""
+    OPEN_FILES = 1
+    """The worker's open-file limit has no room for another."""
+    BANNED = 3
+    """They are banned."""
+    KEEPALIVE = 2
+    """A keepalive longer than `max_keepalive`, in a version that cannot be told of another."""
 
 
 def create_block(rows: int) -> int:

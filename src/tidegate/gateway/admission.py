@@ -14,7 +14,7 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ..engine.counters import REFUSED_BANNED
+from ..engine.counters import REFUSED, Refusal
 from ..mqtt.connack import Connack
 from ..mqtt.connect import Connect
 from ..mqtt.properties import Properties, PropertyId, get
@@ -41,7 +41,7 @@ _AUTH_FAILURES = {
 }
 
 
-class Refusal(NamedTuple):
+class Denial(NamedTuple):
     """What a client is told that may not come in."""
 
     reason: ReasonCode
@@ -102,8 +102,8 @@ class Admission:
         "_username",
         "_waited",
         "deadline",
+        "denial",
         "lane",
-        "refusal",
         "subject",
     )
 
@@ -127,7 +127,7 @@ class Admission:
         """Seconds of the clock by which it has waited for as long as it may."""
         self.lane: Lane | None = None
         """Where it waits."""
-        self.refusal = Refusal(ReasonCode.UNSPECIFIED_ERROR, "")
+        self.denial = Denial(ReasonCode.UNSPECIFIED_ERROR, "")
         """Of the last action that refused it."""
         self.subject: Subject = door.engine.subject(b"", None, address, listener, 0)
 
@@ -164,7 +164,7 @@ class Admission:
     def look(self, now: float, late: bool = False) -> int:
         """What becomes of it: an action (policy.model.Action). PASS: it may come in; DELAY: it waits for its turn.
 
-        For all others `refusal` has the words. `late`: it has waited for as long as it may. `now` in seconds.
+        For all others `denial` has the words. `late`: it has waited for as long as it may. `now` in seconds.
         """
         engine = self._door.engine
         if self._is_banned():
@@ -251,9 +251,9 @@ class Admission:
             ban = door.bans.of_address(self._address, now)
         if ban is None:
             return False
-        door.waiting.counters.add(REFUSED_BANNED, 1)
+        door.waiting.counters.add(REFUSED + Refusal.BANNED, 1)
         left = ban.until - now
-        self.refusal = Refusal(ReasonCode.BANNED, "banned", int(left * 1000) + 1 if left < inf else None)
+        self.denial = Denial(ReasonCode.BANNED, "banned", int(left * 1000) + 1 if left < inf else None)
         return True
 
     def _refuse(self, action: int) -> None:
@@ -261,15 +261,15 @@ class Admission:
         limit = engine.refused_by
         if action == Action.BAN:
             self._door.report(limit, self._client_id, self._username, self._address)
-            self.refusal = Refusal(ReasonCode.BANNED, f"over limit {limit}: banned")
+            self.denial = Denial(ReasonCode.BANNED, f"over limit {limit}: banned")
         elif engine.by_size:
-            self.refusal = Refusal(ReasonCode.PACKET_TOO_LARGE, f"over limit {limit}: CONNECT is too large")
+            self.denial = Denial(ReasonCode.PACKET_TOO_LARGE, f"over limit {limit}: CONNECT is too large")
         elif engine.by_window:
-            self.refusal = Refusal(ReasonCode.QUOTA_EXCEEDED, f"over limit {limit}: too many open connections")
+            self.denial = Denial(ReasonCode.QUOTA_EXCEEDED, f"over limit {limit}: too many open connections")
         else:
             wait = int(engine.wait * 1000) + 1
             text = f"over limit {limit}: retry in {wait} ms"
-            self.refusal = Refusal(ReasonCode.CONNECTION_RATE_EXCEEDED, text, wait)
+            self.denial = Denial(ReasonCode.CONNECTION_RATE_EXCEEDED, text, wait)
 
     # Waiting
 

@@ -19,8 +19,10 @@ cdef Ack _ack
 
 cdef class Connection:
     cdef readonly Counters counters
+    cdef object bounds
     cdef Py_ssize_t max_packet
     cdef double connect_timeout
+    cdef double packet_timeout
     cdef readonly int state
     cdef readonly int version
     cdef readonly list to_client
@@ -28,6 +30,7 @@ cdef class Connection:
     cdef public int commands
     cdef readonly double wake_at
     cdef public bint client_excused
+    cdef public bint client_unread
     cdef readonly object fault
     cdef readonly object broker_fault
     cdef readonly bint doubt_broker
@@ -48,6 +51,8 @@ cdef class Connection:
     cdef bytearray _client_tail
     cdef Py_ssize_t _client_need
     cdef Py_ssize_t _client_left
+    cdef double _packet_by
+    cdef Py_ssize_t _packet_bytes
     cdef bint _skipping
     cdef bytes _owed
     cdef list _waiting
@@ -88,12 +93,16 @@ cdef class Connection:
 
     cpdef void enter(self, door, bytes address, bytes listener) except *
     cdef int _admit(self, bint late=*) except -1
-    cdef void _keep_out(self, int action, refusal) except *
+    cdef void _keep_out(self, int action, denial) except *
     cdef void _come_in(self) except *
     cdef void _read_held(self) except *
     cpdef void turn_away(self, double now) except *
     @cython.locals(missing=Py_ssize_t)
     cpdef void client_bytes(self, bytes data, double now) except *
+    cpdef void client_read_again(self, double now) except *
+    cdef void _begin_packet(self, Py_ssize_t at) except *
+    cdef void _expect_more(self) except *
+    cdef void _look_after_packet(self) except *
     cpdef void broker_bytes(self, bytes data, double now) except *
     cdef void _go_on(self) except *
     cpdef void tick(self, double now) except *

@@ -24,12 +24,14 @@ from ..engine.counters import (
     MALFORMED,
     PACKETS_FROM_BROKER,
     PACKETS_FROM_CLIENT,
-    REFUSED_UPSTREAM_DOWN,
+    REFUSED,
     TIMED_OUT_CONNECT,
     TIMED_OUT_KEEPALIVE,
+    TIMED_OUT_PACKET,
     TIMED_OUT_WINDOW,
     Counters,
     Discard,
+    Refusal,
 )
 from ..mqtt.ack import Ack, write_ack
 from ..mqtt.connack import Connack
@@ -41,10 +43,11 @@ from ..mqtt.publish import Publish
 from ..mqtt.reasons import PacketType, ReasonCode
 from ..mqtt.session import PINGREQ, Auth, Disconnect, check_ping
 from ..mqtt.subscribe import Subscribe, Unsubscribe
-from .admission import PASS, Admission, Door, Refusal
+from .admission import PASS, Admission, Denial, Door
 from .aliases import Aliases
+from .bounds import Bounds
 from .guard import OWED_TIME, Guard, identifier_in_use
-from .handshake import NO_LIMIT, client_connack, number, upstream_connect
+from .handshake import NO_LIMIT, client_connack, is_longer, number, upstream_connect
 from .hold import Held, Hold
 from .notices import MARK, Notices
 from .states import Event, State, follow
@@ -57,7 +60,8 @@ HEADER = 2 * 65_536 + 16
 STORED = 1_048_576
 """Bytes: the largest packet other than PUBLISH. `max_packet` lowers it, never raises it."""
 PROGRESS = 1_000
-"""Bytes still missing from a packet under way above which its arrival counts as a sign of life (as in Mosquitto)."""
+"""Bytes still missing from a packet under way above which its arrival counts as a sign of life (as in Mosquitto); and
+what must come of it within each `packet_timeout`, if not the rest. At the default 30 s that is a line of 300 bit/s."""
 MOST_TOLD = 100
 """Answers to one read that give their reasons; the others are bare codes, so that no flood is answered by a larger."""
 MOST_WAITING = 1_000
@@ -84,6 +88,8 @@ RESUME = 16
 """Command: call `resume` when this client's turn has come: not all that are to be read again are read at once."""
 END = 8
 """Command: close both sides, each when what was written to it has left."""
+ASK = 32
+"""Command: have the kernel ask whether the client is there, which has promised no sign of life."""
 
 # The states and packet types as plain numbers, for the compiled path.
 _GREETING = int(State.GREETING)
@@ -135,6 +141,7 @@ _RETURN_CODES = {
     ReasonCode.CONNECTION_RATE_EXCEEDED: 3,
     ReasonCode.QUOTA_EXCEEDED: 3,
     ReasonCode.BANNED: 5,
+    ReasonCode.CLIENT_IDENTIFIER_NOT_VALID: 2,
 }
 """What 3.x has for a refusal (section 3.2.2.3 of MQTT 3.1.1); for others, the socket is closed."""
 _INFLIGHT_UP = INFLIGHT_FROM_CLIENT
@@ -151,21 +158,25 @@ _ack = Ack()
 
 
 class Connection:
-    """See the module's text. `max_packet` is in bytes, `connect_timeout` and `now` in seconds."""
+    """See the module's text. `now` is in seconds."""
 
-    def __init__(self, counters: Counters, max_packet: int, connect_timeout: float, now: float) -> None:
+    def __init__(self, counters: Counters, bounds: Bounds, now: float) -> None:
         self.counters = counters
-        self.max_packet = max_packet
-        self.connect_timeout = connect_timeout
+        self.bounds = bounds
+        self.max_packet = bounds.max_packet
+        self.connect_timeout = bounds.connect_timeout
+        self.packet_timeout = bounds.packet_timeout
         self.state = _GREETING
         self.version = 0
         self.to_client: list[bytes] = []
         self.to_broker: list[bytes] = []
         self.commands = 0
-        self.wake_at = now + connect_timeout
+        self.wake_at = now + bounds.connect_timeout
         """When `tick` is due; 0: never."""
         self.client_excused = False
         """Set by the driver before a `tick`: silence is not the client's, for what it sent has not been read."""
+        self.client_unread = False
+        """Set likewise: the client is not read now, whatever the reason."""
         self.fault: PacketError | None = None
         """What the client did wrong, once it has."""
         self.broker_fault: PacketError | None = None
@@ -192,6 +203,10 @@ class Connection:
         self._client_tail: bytearray | None = None
         self._client_need = 0
         self._client_left = 0
+        self._packet_by = 0.0
+        """By when more must have come of the client's packet under way; 0: none is."""
+        self._packet_bytes = 0
+        """What has come of it since that was last set."""
         self._skipping = False
         self._owed = b""
         self._waiting: list[bytes] | None = None
@@ -271,16 +286,16 @@ class Connection:
                 self._set_reading()
             self.wake_at = admission.deadline
             return WAITS
-        self._keep_out(action, admission.refusal)
+        self._keep_out(action, admission.denial)
         return GONE
 
-    def _keep_out(self, action: int, refusal: Refusal) -> None:
+    def _keep_out(self, action: int, denial: Denial) -> None:
         """Refuse the client, and tell it, unless it is to be dropped or has not said how."""
         assert self._admission is not None
         if action == _DROP:
             self._end(Event.LIMITED)
         elif self.version:
-            self._refuse(refusal.reason, refusal.text, refusal.properties)
+            self._refuse(denial.reason, denial.text, denial.properties)
             self._end(Event.LIMITED)
         elif self._admission.tells():
             self.state = follow(State(self.state), Event.SHUT_OUT)
@@ -332,6 +347,10 @@ class Connection:
             if len(self._held) > STORED and not self._is_parked:
                 self._violation(PacketError(Fault.TOO_LARGE, "more than is taken of a client that has to wait"))
             return
+        if self._packet_by:
+            self._packet_bytes += len(data)
+            if self._packet_bytes >= PROGRESS:
+                self._expect_more()
         if self._client_tail is not None:
             self._client_tail += data
             missing = self._client_need - len(self._client_tail)
@@ -353,6 +372,14 @@ class Connection:
                     self._overflow_left = min(self._overflow_left, len(self._held))
         elif self.state == _GREETING or self.state == _OPENING or self.state == _TURNED_AWAY:
             self._client_opening(data)
+        if self._packet_by and self._client_tail is None and not self._client_left:
+            self._packet_by = 0.0
+
+    def client_read_again(self, now: float) -> None:
+        """The client was not read for a while: it has all of `packet_timeout` for its packet from here."""
+        self._now = now
+        if self._packet_by:
+            self._expect_more()
 
     def client_closed(self) -> None:
         """The client's socket has closed: the broker sees the same, and fires the will if none said DISCONNECT."""
@@ -380,7 +407,7 @@ class Connection:
                     self._keep_client(data, at, len(data) - at + 1)
                     return
                 body, end = _frame.body, _frame.end
-                if end - at > min(STORED, self.max_packet):
+                if end - at > min(STORED, self.bounds.max_connect, self.max_packet):
                     if kind == _CONNECT:
                         self.version = peek_version(data, body, min(end, len(data)))
                     raise PacketError(Fault.TOO_LARGE, f"a {PacketType(kind).name} of more bytes than are taken")
@@ -390,6 +417,8 @@ class Connection:
                 self.counters.add(_FROM_CLIENT + kind, 1)
                 if kind == _CONNECT:
                     self._greet(data, at, body, end)
+                    if self.state == _CLOSED:
+                        return
                 else:
                     self._check_padding()
                     Auth.read(data, at, body, end, from_client=True)
@@ -409,9 +438,14 @@ class Connection:
         admission = self._admission
         if self.state == _TURNED_AWAY:
             assert admission is not None
-            self._keep_out(_REJECT, admission.refusal)
+            self._keep_out(_REJECT, admission.denial)
             return
         self._keepalive = float(connect.keepalive)
+        if self.version < 5 and is_longer(connect.keepalive, self.bounds.max_keepalive):
+            self.counters.add(REFUSED + Refusal.KEEPALIVE, 1)
+            self._refuse(ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "the keepalive is too long")
+            self._end(Event.LIMITED)
+            return
         if self.version == 5:
             self._client_packet = number(connect.properties, PropertyId.MAXIMUM_PACKET_SIZE, NO_LIMIT)
             self._enhanced = connect.authentication_method is not None
@@ -494,6 +528,7 @@ class Connection:
                         self._count_sent()
                     if end > size:
                         self._client_left = end - size
+                        self._begin_packet(at)
                         end = size
                 elif _PUBACK <= kind <= _PUBCOMP:
                     _ack.read(data, at, body, end, self.version)
@@ -828,7 +863,7 @@ class Connection:
     def cut(self) -> None:
         """End: the holds of the worker are full, and this one is the largest."""
         if self._guard is not None:
-            self.cut_client = self._guard.client_id
+            self.cut_client = self._guard.client_id or "(empty client id)"
         self._dismiss(ReasonCode.QUOTA_EXCEEDED, "the gateway is full of waiting messages, most of them of this client")
         self._end(Event.LIMITED)
 
@@ -1096,7 +1131,7 @@ class Connection:
     def upstream_failed(self) -> None:
         """The broker cannot be reached: the client is told so, and to come back (0x88; 3 in 3.x)."""
         if self.state == _OPENING:
-            self.counters.add(REFUSED_UPSTREAM_DOWN, 1)
+            self.counters.add(REFUSED + Refusal.UPSTREAM_DOWN, 1)
             self._refuse(ReasonCode.SERVER_UNAVAILABLE, "the broker is not available")
             self._end(Event.BROKER_GONE)
 
@@ -1265,9 +1300,18 @@ class Connection:
         elif admission is not None:
             action = admission.fail(connack, self.version, self._now)
             if action >= _LIMITED:
-                self._keep_out(_DROP if action == _LIMITED else action, admission.refusal)
+                self._keep_out(_DROP if action == _LIMITED else action, admission.denial)
                 return b""
-        offer = client_connack(connack, data[at:end], self.version, self.max_packet, self._client_packet, hold)
+        offer = client_connack(
+            connack,
+            data[at:end],
+            self.version,
+            self.max_packet,
+            self._client_packet,
+            hold,
+            int(self._keepalive),
+            self.bounds.max_keepalive,
+        )
         if not offer.accepted:
             self._leave(Event.REFUSED)
             return offer.wire
@@ -1277,8 +1321,9 @@ class Connection:
         self._receive_maximum = offer.receive_maximum
         self._broker_quota = offer.broker_quota
         self._broker_packet = offer.broker_packet
-        if offer.keepalive is not None:
-            self._keepalive = float(offer.keepalive)
+        self._keepalive = float(offer.keepalive)
+        if not offer.keepalive:
+            self.commands |= ASK
         self.state = follow(State(self.state), Event.ACCEPTED)
         self._last_client = self._now
         self._plan()
@@ -1291,6 +1336,8 @@ class Connection:
         self._now = now
         if self.state == _OPEN or self.state == _EMPTYING:
             self._look_after_held()
+            if 0.0 < self._packet_by <= now and self.state == _OPEN:
+                self._look_after_packet()
             if self.state == _OPEN or self.state == _EMPTYING:
                 if self._keepalive:
                     self._keep_alive()
@@ -1358,6 +1405,15 @@ class Connection:
         self._dismiss(ReasonCode.QUOTA_EXCEEDED, text)
         self._end(Event.TIMEOUT)
 
+    def _look_after_packet(self) -> None:
+        """A packet under way has not come on as it must: the client has had its time, if it was read meanwhile."""
+        if self.client_unread:
+            self._expect_more()  # and anew when it is read again
+            return
+        self.counters.add(TIMED_OUT_PACKET, 1)
+        self._dismiss(ReasonCode.QUOTA_EXCEEDED, "the packet that was begun does not go on")
+        self._end(Event.TIMEOUT)
+
     def _keep_alive(self) -> None:
         """Section 3.1.2.10: one and a half times the keepalive towards the client, a ping of ours towards the broker.
 
@@ -1378,6 +1434,7 @@ class Connection:
     def _plan(self) -> None:
         """Set `wake_at` of an open connection."""
         self.wake_at = 0.0
+        self._wake_by(self._packet_by)
         if self._keepalive:
             if self.state == _OPEN:
                 self._wake_by(self._last_client + 1.5 * self._keepalive)
@@ -1428,8 +1485,21 @@ class Connection:
     def _keep_client(self, data: bytes, at: int, need: int) -> None:
         self._client_tail = bytearray(data[at:])
         self._client_need = need
+        self._begin_packet(at)
         if need - len(self._client_tail) > PROGRESS:
             self._last_client = self._now
+
+    def _begin_packet(self, at: int) -> None:
+        """The packet at `at` of what was read is not all there; at 0 it may be the one that was under way before."""
+        if at or not self._packet_by:
+            self._expect_more()
+
+    def _expect_more(self) -> None:
+        """Give the client `packet_timeout` for more of its packet under way."""
+        self._packet_by = self._now + self.packet_timeout
+        self._packet_bytes = 0
+        if self.state == _OPEN:
+            self._wake_by(self._packet_by)
 
     def _keep_broker(self, data: bytes, at: int, need: int) -> None:
         self._broker_tail = bytearray(data[at:])
@@ -1460,6 +1530,7 @@ class Connection:
         self.wake_at = 0.0
         self._held = self._greeting = self._connack = b""
         self._client_tail = self._broker_tail = None
+        self._packet_by = 0.0
         self._unacknowledged = None
         self._aliases = None
         self._connect = None

@@ -53,7 +53,7 @@ class Guard:
         self.version = connect.version
         self.client_packet = client_packet
         self.told = connect.request_problem_information
-        self.client_id = client_id or "(empty client id)"
+        self.client_id = client_id
         self.username = connect.username
         self.subject = subject
         self.notices: Notices | None = None

@@ -1,7 +1,8 @@
 """What CONNECT and CONNACK become on their way through.
 
-The gateway owns what the client is offered: topic aliases end here in both directions, and no packet is larger than
-`max_packet`. All else passes as it came. A packet that needs no change is not written anew.
+The gateway owns what the client is offered: topic aliases end here in both directions, no packet is larger than
+`max_packet` and no keepalive longer than `max_keepalive`. All else passes as it came. A packet that needs no change is
+not written anew.
 """
 
 from dataclasses import dataclass, replace
@@ -44,24 +45,40 @@ class Offer:
     """How many of them the broker may have; the others wait here. 0 likewise."""
     broker_packet: int
     """The largest packet that the broker takes, in bytes."""
-    keepalive: int | None
-    """Server Keep Alive in seconds; None: the client's own value holds."""
+    keepalive: int
+    """Seconds, 0: none: the client's own, or what it was told to use instead."""
+
+
+def is_longer(keepalive: int, most: int) -> bool:
+    """Whether a keepalive is longer than `most`, both in seconds; 0 is none, and so is no `most`."""
+    return most != 0 and not 0 < keepalive <= most
 
 
 def client_connack(
-    connack: Connack, received: bytes, version: int, max_packet: int, client_packet: int, hold: int = 0
+    connack: Connack,
+    received: bytes,
+    version: int,
+    max_packet: int,
+    client_packet: int,
+    hold: int = 0,
+    keepalive: int = 0,
+    max_keepalive: int = 0,
 ) -> Offer:
     """The offer to the client in place of the broker's; sizes in bytes, `client_packet` is the client's own limit.
 
     `hold`: messages that may be held for it: they must not exhaust its quota, so it is offered as many more.
+    `keepalive`: what the client asked for. The broker still goes by that, or by its own Server Keep Alive if that is
+    shorter: neither is shorter than what the client is told, so pings as often as that satisfy both.
     """
     if version < 5:
-        return Offer(received, connack.reason == 0, 0, 0, NO_LIMIT, None)
+        return Offer(received, connack.reason == 0, 0, 0, NO_LIMIT, keepalive)
     properties = connack.properties
     accepted = connack.reason == ReasonCode.SUCCESS
     broker_packet = number(properties, PropertyId.MAXIMUM_PACKET_SIZE, NO_LIMIT)
     quota = number(properties, PropertyId.RECEIVE_MAXIMUM, LARGEST_QUOTA)
     receive_maximum = min(quota + hold, LARGEST_QUOTA)
+    brokers = number(properties, PropertyId.SERVER_KEEP_ALIVE, keepalive)
+    keepalive = max_keepalive if is_longer(brokers, max_keepalive) else brokers
     wire = received
     if accepted:
         offered = replaced(properties, PropertyId.TOPIC_ALIAS_MAXIMUM, ALIAS_MAXIMUM)
@@ -69,6 +86,8 @@ def client_connack(
             offered = replaced(offered, PropertyId.RECEIVE_MAXIMUM, receive_maximum)
         if max_packet < broker_packet:
             offered = replaced(offered, PropertyId.MAXIMUM_PACKET_SIZE, max_packet)
+        if keepalive != brokers:
+            offered = replaced(offered, PropertyId.SERVER_KEEP_ALIVE, keepalive)
         wire = replace(connack, properties=offered).write(version)
         if len(wire) > client_packet:
             # Section 3.1.2.11.4: never more than the client's Maximum Packet Size. Then only what the broker itself
@@ -78,15 +97,10 @@ def client_connack(
                 (name, min(value, bounds.get(name, value)) if isinstance(value, int) else value)
                 for name, value in properties
             ]
+            if get(properties, PropertyId.SERVER_KEEP_ALIVE) is None:
+                keepalive = brokers
+            else:
+                lowered = replaced(lowered, PropertyId.SERVER_KEEP_ALIVE, keepalive)
             wire = replace(connack, properties=lowered).write(version)
             receive_maximum = quota
-    return Offer(
-        wire,
-        accepted,
-        receive_maximum,
-        quota,
-        broker_packet,
-        number(properties, PropertyId.SERVER_KEEP_ALIVE, -1)
-        if get(properties, PropertyId.SERVER_KEEP_ALIVE) is not None
-        else None,
-    )
+    return Offer(wire, accepted, receive_maximum, quota, broker_packet, keepalive)

@@ -21,6 +21,9 @@ BACKLOG = 4096
 second, and what finds the queue full waits a second or more for its next SYN. The kernel cuts it to
 net.core.somaxconn (4096 since Linux 5.4)."""
 
+_PROBES = 3
+"""Questions that TCP asks a silent client in the second half of `peer_timeout`."""
+
 _SOCKET_MODE = 0o660  # Mosquitto's own has x as well, which means nothing for a socket.
 
 
@@ -59,6 +62,20 @@ def check_free(address: Address) -> None:
             _tcp_socket(*_resolved(address), shared=False).close()
     except OSError as error:
         raise _explained(address, error) from error
+
+
+def expect_answers(sock: socket.socket, timeout: float) -> None:
+    """Have the connections that a listening socket accepts end when the peer answers nothing for `timeout` seconds.
+
+    They inherit these options. TCP_USER_TIMEOUT ends one that leaves sent data unacknowledged, or untaken, for so long.
+    The others are for one on which SO_KEEPALIVE is set later: its silence is questioned after half the time, and when
+    nothing has answered until the time is over, TCP_USER_TIMEOUT ends it as well.
+    """
+    if sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout * 1000))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, int(timeout / 2)))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, int(timeout / 2 / _PROBES)))
 
 
 def unlink_socket_files(addresses: Iterable[Address]) -> None:

@@ -2,7 +2,7 @@ cimport cython
 
 from tidegate.gateway.connection cimport Connection
 
-cdef int _OPEN_UPSTREAM, _HOLD_CLIENT, _FREE_CLIENT, _RESUME, _END, _OPEN, _CLOSED
+cdef int _OPEN_UPSTREAM, _HOLD_CLIENT, _FREE_CLIENT, _RESUME, _END, _ASK, _OPEN, _CLOSED
 cdef int _BY_CONNECTION, _BY_BROKER, _BY_CLIENT, _BY_TURN
 cdef Py_ssize_t _LARGE_READ
 
@@ -18,7 +18,9 @@ cdef class Relay:
     cdef double timer_at
     cdef int client_stopped
     cdef int broker_stopped
-    cdef bint ended
+    cdef readonly bint ended
+    cdef bint _has_room
+    cdef bint _is_opening
     cdef object __weakref__
 
     @cython.locals(connection=Connection, out=list)

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from ..engine.counters import CONNECTIONS, CONNECTIONS_TOTAL, Counters
-from .connection import END, FREE_CLIENT, HOLD_CLIENT, LINGER, OPEN_UPSTREAM, RESUME, Connection
+from .bounds import Bounds
+from .connection import ASK, END, FREE_CLIENT, HOLD_CLIENT, LINGER, OPEN_UPSTREAM, RESUME, Connection
 from .states import State
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _HOLD_CLIENT = HOLD_CLIENT
 _FREE_CLIENT = FREE_CLIENT
 _RESUME = RESUME
 _END = END
+_ASK = ASK
 _OPEN = int(State.OPEN)
 _CLOSED = int(State.CLOSED)
 
@@ -85,10 +87,15 @@ class Host(Protocol):
     """What a relay needs of the worker that it lives in."""
 
     counters: Counters
-    max_packet: int
-    connect_timeout: float
+    bounds: Bounds
     door: "Door | None"
     relays: set["Relay"]
+
+    def take_room(self) -> bool:
+        """Whether a client that was just accepted may stay: there are descriptors for it and its upstream."""
+
+    def leave_room(self) -> None:
+        """Both of its sockets are closed."""
 
     def take_turn(self, relay: "Relay") -> None:
         """Call `relay.turn` in one of the next turns of the event loop, after those who asked before."""
@@ -111,7 +118,7 @@ class Relay:
         self.loop = loop
         self.clock: Callable[[], float] = time.monotonic  # the loop's own, but to the nanosecond
         self.listener = listener
-        self.connection = Connection(host.counters, host.max_packet, host.connect_timeout, self.clock())
+        self.connection = Connection(host.counters, host.bounds, self.clock())
         self.client: asyncio.Transport | None = None
         self.broker: asyncio.Transport | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -119,15 +126,23 @@ class Relay:
         self.client_stopped = 0
         self.broker_stopped = 0
         self.ended = False
+        """Nothing is wanted of the broker any more."""
+        self._has_room = False
+        self._is_opening = False
+        """The host was asked for an upstream, and has not answered yet."""
 
     # The client's transport
 
     def arrive(self, address: bytes) -> bool:
         """A client was accepted, from `address` (`address_of`): whether it gets a transport, else it is closed."""
+        if not self.host.take_room():
+            return False
+        self._has_room = True
         self.host.counters.add(CONNECTIONS_TOTAL, 1)
         if self.host.door is not None:
             self.connection.enter(self.host.door, address, self.listener)
             if self.connection.state == _CLOSED:
+                self._release()
                 return False
         self.host.relays.add(self)
         self.host.counters.put(CONNECTIONS, len(self.host.relays))
@@ -185,6 +200,7 @@ class Relay:
     def broker_made(self, transport: asyncio.Transport) -> None:
         """The upstream is open."""
         self.broker = transport
+        self._is_opening = False
         if self.ended:  # the client was faster to leave than the broker to accept
             transport.abort()
             return
@@ -193,8 +209,10 @@ class Relay:
 
     def broker_failed(self) -> None:
         """The upstream could not be opened."""
+        self._is_opening = False
         self.connection.upstream_failed()
         self.act()
+        self._release()
 
     def broker_received(self, data: bytes) -> None:
         """The broker has sent bytes."""
@@ -259,7 +277,10 @@ class Relay:
         commands = self.connection.commands
         self.connection.commands = 0
         if commands & _OPEN_UPSTREAM:
+            self._is_opening = True
             self.host.open_upstream(self)
+        if commands & _ASK and self.client is not None and not self.client.is_closing():
+            self.client.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if commands & _RESUME:
             self._stop_client(_BY_TURN)
             self.host.take_turn(self)
@@ -295,9 +316,14 @@ class Relay:
             self.connection.flusher = None
             self.host.relays.discard(self)
             self.host.counters.put(CONNECTIONS, len(self.host.relays))
-        if self.broker is None and self.timer is not None:
+        if self.broker is not None:
+            return
+        if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+        if self._has_room and not self._is_opening:
+            self._has_room = False
+            self.host.leave_room()
 
     def _cut(self) -> None:
         self.timer = None
@@ -317,6 +343,7 @@ class Relay:
         self.client_stopped &= ~reason
         if was and not self.client_stopped and self.client is not None and not self.client.is_closing():
             self.client.resume_reading()
+            self.connection.client_read_again(self.clock())
 
     def _stop_broker(self, reason: int) -> None:
         if self.ended:  # its end is waited for
@@ -357,6 +384,7 @@ class Relay:
         self.timer_at = 0.0
         # Not reading hides whether a client lives. One that has sent what is not read yet does; one that neither reads
         # nor sends is as silent as any other.
+        self.connection.client_unread = self.client_stopped != 0
         self.connection.client_excused = (
             self.client_stopped & ~_BY_TURN != 0 and self.connection.state == _OPEN and bytes_waiting(self.client)
         )

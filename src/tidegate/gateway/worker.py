@@ -27,13 +27,15 @@ from .admission import Door
 from .alarm import Alarm
 from .ban_sheet import read_sheet
 from .bans import Bans
+from .bounds import Bounds
 from .collector import Collector
 from .connection import Connection
 from .dial import dial
 from .health import Health, Log
-from .listeners import BACKLOG, unlink_socket_files
+from .listeners import BACKLOG, expect_answers, unlink_socket_files
 from .offences import Tellings
 from .relay import Relay, Upstream, address_of
+from .room import Room, clients_within, is_shortage, raise_open_files
 from .waiting import Waiting
 from .waiting_room import WaitingRoom
 
@@ -41,6 +43,8 @@ MAX_OPENING = 64
 """Upstreams that a worker opens at a time; more wait their turn. Fewer than Mosquitto's queue takes, which is 100."""
 ACCEPTED_AT_ONCE = 64
 """Clients that are accepted in one turn of the event loop."""
+ACCEPT_PAUSE = 0.1
+"""Seconds without accepting, when the system has no room for another connection."""
 READ_AT_ONCE = 4
 """Clients with much to say that are read in one turn of the event loop: at most 256 KiB each, some milliseconds."""
 READY = b"ready\n"
@@ -83,7 +87,11 @@ class Orders:
     """The same as the configuration writes them, which is how classes name them."""
     broker: str
     connect_timeout: float
+    packet_timeout: float
+    max_keepalive: int
+    peer_timeout: float
     max_packet: int
+    max_connect: int
     hold_messages: int
     """Most messages of one connection that may be held."""
     hold_bytes: int
@@ -115,14 +123,20 @@ class Worker:
 
     def __init__(self, orders: Orders, log: Log, loop: asyncio.AbstractEventLoop) -> None:
         self.counters = Counters(open_block(orders.counters_fd), orders.row)
-        self.max_packet = orders.max_packet
-        self.connect_timeout = orders.connect_timeout
+        self.bounds = Bounds(
+            max_packet=orders.max_packet,
+            max_connect=orders.max_connect,
+            connect_timeout=orders.connect_timeout,
+            packet_timeout=orders.packet_timeout,
+            max_keepalive=orders.max_keepalive,
+        )
         self.engine = Engine(Segment(map_memory(orders.segment_fd), boot()), orders.row, secrets.randbits(31))
         self.waiting = Waiting(self.engine, self.counters, orders.hold_messages, orders.hold_bytes, orders.hold_pool)
         self.bans = Bans()
-        self.door: Door | None = Door(
-            self.waiting, self.bans, WaitingRoom(orders.waiting_room, self.counters), self.ban
-        )
+        waiting_room = WaitingRoom(orders.waiting_room, self.counters)
+        self.door: Door | None = Door(self.waiting, self.bans, waiting_room, self.ban)
+        files = raise_open_files()
+        self.room = Room(clients_within(files, len(orders.listen_fds), len(orders.wake_fds)), files, self.counters, log)
         self.say: Callable[[bytes], None] | None = None
         """Tells the supervisor a line; set once it listens."""
         self._tellings = Tellings()
@@ -150,6 +164,7 @@ class Worker:
             sock = socket.socket(fileno=fd)
             sock.setblocking(False)
             sock.listen(BACKLOG)
+            expect_answers(sock, self._orders.peer_timeout)
             self._listeners.append(sock)
             self._loop.add_reader(sock, self._accept, sock, name.encode())
 
@@ -160,12 +175,23 @@ class Worker:
                 client, peer = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return
+            except OSError as error:
+                if not is_shortage(error):
+                    raise
+                self.room.tell_shortage(error)
+                self._loop.remove_reader(listener)
+                self._loop.call_later(ACCEPT_PAUSE, self._accept_again, listener, name)
+                return
             relay = Relay(self, self._loop, name)
             if relay.arrive(address_of(peer)):
                 client.setblocking(False)
                 self._run(self._take(relay, client))
             else:
                 client.close()
+
+    def _accept_again(self, listener: socket.socket, name: bytes) -> None:
+        if listener in self._listeners:  # it is not draining
+            self._loop.add_reader(listener, self._accept, listener, name)
 
     async def _take(self, relay: Relay, client: socket.socket) -> None:
         """Give a client its transport."""
@@ -233,6 +259,14 @@ class Worker:
 
     # What relays ask for
 
+    def take_room(self) -> bool:
+        """Whether there is room for one more client, until `leave_room`."""
+        return self.room.take()
+
+    def leave_room(self) -> None:
+        """Both sockets of a client are closed."""
+        self.room.leave()
+
     def take_turn(self, relay: Relay) -> None:
         """Read the client of `relay` again in one of the next turns of the event loop, READ_AT_ONCE in each."""
         self._turns[relay] = None
@@ -260,13 +294,19 @@ class Worker:
     async def _open_upstream(self, relay: Relay) -> None:
         protocol = cast(Callable[[], asyncio.Protocol], lambda: Upstream(relay))
         try:
-            async with asyncio.timeout(self.connect_timeout), self._opening:
+            async with asyncio.timeout(self.bounds.connect_timeout), self._opening:
+                if relay.ended:  # the client has gone while it waited: the broker need not hear of it
+                    relay.broker_failed()
+                    return
                 await dial(self._broker, protocol)
         except TimeoutError:
-            self._health.failed(f"no connection within {self.connect_timeout:g} s")
+            self._health.failed(f"no connection within {self.bounds.connect_timeout:g} s")
             relay.broker_failed()
         except OSError as error:
-            self._health.failed(error.strerror or str(error))
+            if is_shortage(error):  # which says nothing about the broker
+                self.room.tell_shortage(error)
+            else:
+                self._health.failed(error.strerror or str(error))
             relay.broker_failed()
         else:
             self._health.answered()

@@ -6,13 +6,17 @@ from typing import Self
 from .errors import Fault, PacketError
 from .fields import read_binary, read_number, read_text, write_binary, write_text
 from .framing import packet
-from .properties import WILL, Properties, PropertyId, get, read_properties, write_properties
+from .properties import WILL, Properties, PropertyId, get, read_properties, user_properties, write_properties
 from .reasons import PacketType
 from .text import check_topic_name, field_end
 
 _NAMES = {3: write_text("MQIsdp"), 4: write_text("MQTT"), 5: write_text("MQTT")}
 _BRIDGE = 0x80
 """Set in the protocol level by the bridges of Mosquitto, in 3.x only; no standard has it."""
+
+MOST_USER_PROPERTIES = 100
+"""User properties of a CONNECT and its will together. They are for whoever reads the broker's log, so a handful is
+usual; the specification has no bound but the packet's size, which is room for thousands."""
 
 _USERNAME = 0x80
 _PASSWORD = 0x40
@@ -51,7 +55,7 @@ class Connect:
 
     @classmethod
     def read(cls, data: bytes, at: int, body: int, end: int) -> Self:
-        """Read the whole CONNECT at `at`; PacketError for whatever its version forbids."""
+        """Read the whole CONNECT at `at`; PacketError for whatever its version forbids, and MOST_USER_PROPERTIES."""
         if data[at] & 15:
             raise PacketError(Fault.RESERVED_BITS, "CONNECT with wrong flags in its first byte")
         place = field_end(data, body, end)
@@ -65,12 +69,13 @@ class Connect:
         keepalive, behind = read_number(data, place + 2, end)
         properties: Properties = []
         if version == 5:
-            properties, behind = read_properties(data, behind, end, PacketType.CONNECT)
+            properties, behind = read_properties(data, behind, end, PacketType.CONNECT, MOST_USER_PROPERTIES)
             _check_authentication(properties)
         client_id, behind = read_text(data, behind, end)
         will = username = password = None
         if flags & _WILL:
-            will, behind = _read_will(data, behind, end, flags, version)
+            room = MOST_USER_PROPERTIES - user_properties(properties)
+            will, behind = _read_will(data, behind, end, flags, version, room)
         # 3.1 lets the remaining length overrule these two flags (its section 3.1): the fields may be missing.
         if flags & _USERNAME and not (version == 3 and behind == end):
             username, behind = read_text(data, behind, end)
@@ -172,10 +177,10 @@ def _check_authentication(properties: Properties) -> None:
         raise PacketError(Fault.PROPERTY, "CONNECT with authentication data, but without a method")
 
 
-def _read_will(data: bytes, at: int, end: int, flags: int, version: int) -> tuple[Will, int]:
+def _read_will(data: bytes, at: int, end: int, flags: int, version: int, most_user_properties: int) -> tuple[Will, int]:
     properties: Properties = []
     if version == 5:
-        properties, at = read_properties(data, at, end, WILL)
+        properties, at = read_properties(data, at, end, WILL, most_user_properties)
     topic_end = field_end(data, at, end)
     check_topic_name(data, at + 2, topic_end)
     payload, behind = read_binary(data, topic_end, end)

@@ -50,6 +50,8 @@ class Fault(IntEnum):
     """SUBSCRIBE or UNSUBSCRIBE without a topic filter."""
     FOREIGN_PROPERTY = 20
     """A property that this packet does not have (section 2.2.2.2)."""
+    USER_PROPERTIES = 21
+    """More user properties than the receiver takes."""
 
 
 _MALFORMED = ReasonCode.MALFORMED_PACKET
@@ -78,11 +80,12 @@ REASON_OF_FAULT = {
     Fault.RECEIVE_MAXIMUM: ReasonCode.RECEIVE_MAXIMUM_EXCEEDED,
     Fault.EMPTY: _PROTOCOL,
     Fault.FOREIGN_PROPERTY: _MALFORMED,
+    Fault.USER_PROPERTIES: ReasonCode.QUOTA_EXCEEDED,
 }
 
 
 class PacketError(Exception):
-    """A packet that breaks the specification.
+    """A packet that breaks the specification, or is more than is taken.
 
     `fault` is what it is counted as, `reason` the MQTT 5 code that DISCONNECT or CONNACK tells (section
     4.13), `text` one sentence for the reason string and the log. It never quotes bytes of the packet.

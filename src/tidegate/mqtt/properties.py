@@ -9,7 +9,7 @@ from enum import IntEnum
 
 from .errors import Fault, PacketError
 from .fields import write_binary, write_text
-from .framing import encode_length
+from .framing import LARGEST_REMAINING, encode_length
 from .reasons import PacketType
 from .text import field_end, text_end
 
@@ -209,8 +209,13 @@ Value = int | str | bytes | tuple[str, str]
 Properties = list[tuple[PropertyId, Value]]
 
 
-def read_properties(data: bytes, at: int, end: int, packet_type: int) -> tuple[Properties, int]:
-    """The properties whose length stands at `at`, checked, and the offset behind them."""
+def read_properties(
+    data: bytes, at: int, end: int, packet_type: int, most_user_properties: int = LARGEST_REMAINING
+) -> tuple[Properties, int]:
+    """The properties whose length stands at `at`, checked, and the offset behind them.
+
+    User properties beyond `most_user_properties` are a PacketError before they cost anything.
+    """
     behind = variable_end(data, at, end)
     stop = behind + variable_value(data, at, behind)
     if stop > end:
@@ -221,6 +226,10 @@ def read_properties(data: bytes, at: int, end: int, packet_type: int) -> tuple[P
     at = behind
     while at < stop:
         identifier = PropertyId(data[at])
+        if identifier is _P.USER_PROPERTY:
+            most_user_properties -= 1
+            if most_user_properties < 0:
+                raise PacketError(Fault.USER_PROPERTIES, "more user properties than are taken")
         property_stop = property_end(data, at, stop, allowed)
         value = _value(data, at + 1, property_stop, _KINDS[identifier])
         _check_range(identifier, value, packet_type)
@@ -278,6 +287,11 @@ def _encode(kind: Kind, value: Value) -> bytes:
 def get(properties: Properties, identifier: PropertyId) -> Value | None:
     """The value of a property that stands at most once; None where it is absent."""
     return next((value for name, value in properties if name is identifier), None)
+
+
+def user_properties(properties: Properties) -> int:
+    """How many of them are user properties."""
+    return sum(name is PropertyId.USER_PROPERTY for name, _ in properties)
 
 
 def replaced(properties: Properties, identifier: PropertyId, value: Value | None) -> Properties:

@@ -92,6 +92,19 @@ def _hold_beyond_pool(tables: Tables) -> Iterator[Finding]:
         )
 
 
+def _connect_beyond_packet(tables: Tables) -> Iterator[Finding]:
+    gateway = tables.gateway
+    if gateway.max_connect > gateway.max_packet and "max_connect" in gateway.model_fields_set:
+        packet = size_text(gateway.max_packet)
+        yield (
+            ("gateway", "max_connect"),
+            BadValue(
+                f"more than gateway.max_packet, {packet}, which holds for every packet",
+                f'write at most "{packet}", or a larger max_packet',
+            ),
+        )
+
+
 CHECKS: tuple[tuple[frozenset[Path], Check], ...] = (
     (frozenset({_LISTEN, ("gateway", "broker")}), _open_to_all),
     (frozenset({_LISTEN}), _listen_twice),
@@ -99,5 +112,6 @@ CHECKS: tuple[tuple[frozenset[Path], Check], ...] = (
     (frozenset({_LISTEN, ("admin", "listen")}), _admin_on_listener),
     (frozenset({("admin", "listen"), ("admin", "token_file")}), _admin_without_token),
     (frozenset({("gateway", "hold_bytes"), ("gateway", "hold_pool")}), _hold_beyond_pool),
+    (frozenset({("gateway", "max_connect"), ("gateway", "max_packet")}), _connect_beyond_packet),
 )
 """The keys that a check looks at, and the check: it is left out when one of them is wrong by itself."""

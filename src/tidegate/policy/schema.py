@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 
+from ..mqtt.connect import MOST_USER_PROPERTIES
 from .address import Address
 from .problems import Path
 from .units import Duration, Size
@@ -27,6 +28,7 @@ from .values import (
     read_buckets,
     read_hold_messages,
     read_listener,
+    read_max_keepalive,
     read_state_dir,
     read_token_file,
     read_waiting_room,
@@ -94,11 +96,39 @@ class GatewayTable(_Table):
     connect_timeout: Annotated[float, PlainValidator(Duration("100ms", "10min"))] = _key(
         "5s", "How long a client may take from its connection to the end of its CONNECT packet.", "10s"
     )
+    packet_timeout: Annotated[float, PlainValidator(Duration("1s", "1h"))] = _key(
+        "30s",
+        "How long a client may take, once it is connected, for the next 1,000 bytes of a packet that it has begun, or "
+        "for the rest of it. The time in which it is not read, because others do not keep up, does not count.",
+        "1min",
+    )
+    max_keepalive: Annotated[int, PlainValidator(read_max_keepalive)] = _key(
+        None,
+        "The longest keepalive that a client may ask for; one of 0, which is none, is longer than any. MQTT 5 clients "
+        "are told to use this one instead (Server Keep Alive); others are refused with code 2, as newer "
+        "versions of Mosquitto do.",
+        "20min",
+        kind='whole seconds, `"1s"` to `"18h"`',
+        absent="any",
+    )
+    peer_timeout: Annotated[float, PlainValidator(Duration("5s", "1h"))] = _key(
+        "5min",
+        "How long a client's host may leave unacknowledged or untaken what is sent to it, before the client counts as "
+        "gone (TCP_USER_TIMEOUT). One without a keepalive is also asked, by TCP, when it has long been silent "
+        "(SO_KEEPALIVE).",
+        "1min",
+    )
     max_packet: Annotated[int, PlainValidator(Size("1KiB", "256MiB"))] = _key(
         "1MiB",
         "The largest packet that is taken from a client. A number without a unit is bytes; KiB, MiB, GiB count in "
         "1024, kB, MB, GB in 1000.",
         "64KiB",
+    )
+    max_connect: Annotated[int, PlainValidator(Size("1KiB", "1MiB"))] = _key(
+        "64KiB",
+        "The largest CONNECT that is taken, with its will; `max_packet` where that is smaller. It may have "
+        f"{MOST_USER_PROPERTIES} user properties.",
+        "8KiB",
     )
     buckets: Annotated[int, PlainValidator(read_buckets)] = _key(
         262144,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .address import Address, parse_host_port
 from .problems import BadValue, show
+from .units import Duration
 
 MAX_LISTENERS = 64
 """Addresses of one gateway: more is a mistake."""
@@ -19,6 +20,8 @@ MAX_BUCKETS = 1 << 26
 MAX_HOLD_MESSAGES = 10_000
 MAX_WAITING_ROOM = 100_000
 """Messages of one connection that may wait: with the broker's own value they must fit Receive Maximum, 65,535."""
+_KEEPALIVE = Duration("1s", "18h")
+"""Of a keepalive: two bytes of seconds, which is a little more (section 3.1.2.10)."""
 MAX_TOKEN = 4096
 """Bytes of a token: with the other headers of a request it fits the admin endpoint's 8 KiB."""
 
@@ -102,6 +105,16 @@ def read_waiting_room(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_WAITING_ROOM:
         raise BadValue("not a number of connections", f"write 0 to {MAX_WAITING_ROOM}")
     return value
+
+
+def read_max_keepalive(value: object) -> int:
+    """The longest keepalive in seconds, as MQTT counts it; 0: any."""
+    if value is None:
+        return 0
+    seconds = _KEEPALIVE(value)
+    if seconds != int(seconds):
+        raise BadValue("MQTT counts a keepalive in whole seconds", f'write for instance "{int(seconds) + 1}s"')
+    return int(seconds)
 
 
 def read_state_dir(value: object) -> Path:

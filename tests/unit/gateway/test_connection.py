@@ -1,13 +1,16 @@
+from dataclasses import replace
+
 import pytest
 
-from support.playbook import Playbook, connack, connect, publish
+from support.playbook import BOUNDS, Playbook, connack, connect, publish
 from tidegate.engine.counters import (
     BROKER_LOST,
     MALFORMED,
     PACKETS_FROM_CLIENT,
-    REFUSED_UPSTREAM_DOWN,
+    REFUSED,
     TIMED_OUT_CONNECT,
     TIMED_OUT_KEEPALIVE,
+    Refusal,
 )
 from tidegate.gateway.aliases import ALIAS_BYTES, ALIAS_MAXIMUM
 from tidegate.gateway.connection import HEADER, LINGER, STORE, STORED
@@ -80,12 +83,12 @@ class TestGreeting:
         assert Playbook().client(padded(connect(4))).take() == (b"", b"", ["open"])
 
     def test_a_connect_larger_than_what_is_taken_is_refused_before_it_has_come(self) -> None:
-        play = Playbook(max_packet=1 << 28)
+        play = Playbook(replace(BOUNDS, max_packet=1 << 28, max_connect=1 << 20))
         play.client(b"\x10" + encode_length(STORED) + connect(5)[2:])
         assert read_connack(play.take()[0], 5).reason == ReasonCode.PACKET_TOO_LARGE
 
     def test_no_connect_in_time(self) -> None:
-        play = Playbook(connect_timeout=5.0)
+        play = Playbook(replace(BOUNDS, connect_timeout=5.0))
         assert play.connection.wake_at == 5.0
         play.client(connect()[:5])
         assert play.at(4.9).take() == (b"", b"", [])
@@ -116,7 +119,7 @@ class TestUpstreamDown:
         assert answer.reason == ReasonCode.SERVER_UNAVAILABLE
         assert get(answer.properties, P.REASON_STRING) == "the broker is not available"
         assert commands == ["end"]
-        assert play.counters.value(REFUSED_UPSTREAM_DOWN) == 1
+        assert play.counters.value(REFUSED + Refusal.UPSTREAM_DOWN) == 1
 
     @pytest.mark.parametrize("version", [3, 4])
     def test_version_3_gets_code_3(self, version: int) -> None:
@@ -202,7 +205,7 @@ class TestEnhancedAuthentication:
 
 class TestOwnedConnack:
     def test_what_is_offered_is_the_gateways(self) -> None:
-        play = Playbook(max_packet=4096).client(connect(5)).upstream()
+        play = Playbook(replace(BOUNDS, max_packet=4096)).client(connect(5)).upstream()
         play.take()
         play.broker(connack(5, 0, [(P.TOPIC_ALIAS_MAXIMUM, 10), (P.RECEIVE_MAXIMUM, 20)]))
         offered = read_connack(play.take()[0], 5).properties
@@ -211,7 +214,7 @@ class TestOwnedConnack:
         assert get(offered, P.RECEIVE_MAXIMUM) == 20
 
     def test_a_smaller_packet_size_of_the_broker_stays(self) -> None:
-        play = Playbook(max_packet=4096).client(connect(5)).upstream()
+        play = Playbook(replace(BOUNDS, max_packet=4096)).client(connect(5)).upstream()
         play.take()
         play.broker(connack(5, 0, [(P.MAXIMUM_PACKET_SIZE, 1000)]))
         assert get(read_connack(play.take()[0], 5).properties, P.MAXIMUM_PACKET_SIZE) == 1000
@@ -260,7 +263,7 @@ class TestForwarding:
         assert play.client(wire[cut + 1000 :] + PINGREQ).take()[1] == wire[cut + 1000 :] + PINGREQ
 
     def test_a_header_without_end_is_not_kept(self) -> None:
-        play = Playbook.opened(5, max_packet=1 << 28)
+        play = Playbook.opened(5, bounds=replace(BOUNDS, max_packet=1 << 28))
         head = b"\x30" + encode_length(1 << 27) + b"\x00\x01t" + encode_length(HEADER)
         play.client(head + b"\x26\x00\x01a\x00\x01b")
         assert read_disconnect(play.take()[0]).reason == ReasonCode.PACKET_TOO_LARGE
@@ -424,7 +427,7 @@ class TestAliases:
         assert play.client(good + publish("", version=5, properties=[(P.TOPIC_ALIAS, 9)])).take()[1] == good
 
     def test_expanded_beyond_what_mqtt_can_frame(self) -> None:
-        play = Playbook.opened(5, max_packet=1 << 28)
+        play = Playbook.opened(5, bounds=replace(BOUNDS, max_packet=1 << 28))
         play.client(publish("t" * 60_000, version=5, properties=[(P.TOPIC_ALIAS, 1)]))
         play.take()
         play.client(b"\x30" + encode_length((1 << 28) - 10) + b"\x00\x00\x03\x23\x00\x01")

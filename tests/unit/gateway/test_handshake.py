@@ -2,7 +2,7 @@ import pytest
 
 from support.playbook import connack, connect
 from tidegate.gateway.aliases import ALIAS_MAXIMUM
-from tidegate.gateway.handshake import NO_LIMIT, Offer, client_connack, number, upstream_connect
+from tidegate.gateway.handshake import NO_LIMIT, Offer, client_connack, is_longer, number, upstream_connect
 from tidegate.mqtt.connack import Connack
 from tidegate.mqtt.connect import Connect
 from tidegate.mqtt.framing import Frame
@@ -35,9 +35,13 @@ def offer(
     max_packet: int = MAX_PACKET,
     client_packet: int = NO_LIMIT,
     hold: int = 0,
+    keepalive: int = 0,
+    max_keepalive: int = 0,
 ) -> Offer:
     received = connack(version, reason, properties)
-    return client_connack(read_connack(received, version), received, version, max_packet, client_packet, hold)
+    return client_connack(
+        read_connack(received, version), received, version, max_packet, client_packet, hold, keepalive, max_keepalive
+    )
 
 
 def offered(made: Offer) -> Properties:
@@ -69,6 +73,14 @@ class TestUpstreamConnect:
         assert upstream_connect(read_connect(received), received) == connect(5)
 
 
+@pytest.mark.parametrize(
+    ("keepalive", "most", "longer"),
+    [(0, 0, False), (65_535, 0, False), (0, 60, True), (61, 60, True), (60, 60, False), (1, 60, False)],
+)
+def test_none_is_longer_than_any(keepalive: int, most: int, longer: bool) -> None:
+    assert is_longer(keepalive, most) == longer
+
+
 class TestClientConnack:
     @pytest.mark.parametrize("version", [3, 4])
     @pytest.mark.parametrize("reason", [0, 5])
@@ -76,7 +88,7 @@ class TestClientConnack:
         received = connack(version, reason)
         made = client_connack(read_connack(received, version), received, version, MAX_PACKET, NO_LIMIT)
         assert made.wire is received
-        assert made == Offer(received, reason == 0, 0, 0, NO_LIMIT, None)
+        assert made == Offer(received, reason == 0, 0, 0, NO_LIMIT, 0)
 
     def test_a_refusal_of_version_5_passes_as_it_came(self) -> None:
         made = offer([(P.REASON_STRING, "no")], reason=ReasonCode.NOT_AUTHORIZED)
@@ -136,10 +148,39 @@ class TestClientConnack:
         assert (made.receive_maximum, made.broker_quota) == (20, 20)
 
     @pytest.mark.parametrize(
-        ("properties", "keepalive"), [([], None), *(([(P.SERVER_KEEP_ALIVE, s)], s) for s in (0, 30))]
+        ("properties", "keepalive"), [([], 60), *(([(P.SERVER_KEEP_ALIVE, s)], s) for s in (0, 30, 90))]
     )
-    def test_server_keep_alive(self, properties: Properties, keepalive: int | None) -> None:
-        assert offer(properties).keepalive == keepalive
+    def test_the_keepalive_is_the_clients_unless_the_broker_says_another(
+        self, properties: Properties, keepalive: int
+    ) -> None:
+        made = offer(properties, keepalive=60)
+        assert made.keepalive == keepalive
+        assert [pair for pair in offered(made) if pair[0] is P.SERVER_KEEP_ALIVE] == properties
+
+    @pytest.mark.parametrize(
+        ("own", "brokers", "told"),
+        [(0, None, 60), (61, None, 60), (0, 0, 60), (30, 0, 60), (30, 90, 60), (90, 61, 60), (90, 30, 30), (0, 60, 60)],
+    )
+    def test_a_longer_one_is_never_offered(self, own: int, brokers: int | None, told: int) -> None:
+        made = offer([] if brokers is None else [(P.SERVER_KEEP_ALIVE, brokers)], keepalive=own, max_keepalive=60)
+        assert made.keepalive == told
+        assert [value for name, value in offered(made) if name is P.SERVER_KEEP_ALIVE] == [told]
+
+    @pytest.mark.parametrize("own", [1, 60])
+    def test_of_a_shorter_one_nothing_is_said(self, own: int) -> None:
+        made = offer(keepalive=own, max_keepalive=60)
+        assert made.keepalive == own
+        assert get(offered(made), P.SERVER_KEEP_ALIVE) is None
+
+    @pytest.mark.parametrize("brokers", [0, 90])
+    def test_a_client_of_small_packets_is_told_in_the_brokers_own_words(self, brokers: int) -> None:
+        received: Properties = [(P.SERVER_KEEP_ALIVE, brokers)]
+        made = offer(received, keepalive=90, max_keepalive=60, client_packet=len(connack(5, 0, received)))
+        assert (made.keepalive, offered(made)) == (60, [(P.SERVER_KEEP_ALIVE, 60)])
+
+    def test_one_that_cannot_be_told_keeps_its_own(self) -> None:
+        made = offer(keepalive=90, max_keepalive=60, client_packet=len(connack(5)))
+        assert (made.keepalive, offered(made)) == (90, [])
 
     def test_nothing_is_larger_than_the_client_takes(self) -> None:
         received = connack(5, 0, [(P.RECEIVE_MAXIMUM, 20)])

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tidegate.gateway.holder import Holder, holder
-from tidegate.gateway.listeners import ListenError, bind, check_free, unlink_socket_files
+from tidegate.gateway.listeners import ListenError, bind, check_free, expect_answers, unlink_socket_files
 from tidegate.policy.address import Address
 
 ANY_PORT = Address(kind="tcp", host="127.0.0.1", port=0)
@@ -222,3 +222,22 @@ def test_the_holder_is_named_when_it_is_another_process(tmp_path: Path) -> None:
         with pytest.raises(ListenError, match=rf"\(pid {process.pid}, user "):
             check_free(address)
         process.stdin.close()
+
+
+def test_clients_inherit_how_long_their_host_may_be_silent(bound: Bound) -> None:
+    (listener,) = bound(ANY_PORT, 1)
+    expect_answers(listener, 60.0)
+    with socket.create_connection(listener.getsockname()) as client:
+        listener.setblocking(True)
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getpeername() == client.getsockname()
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 10
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0, "not asked unless it is wanted"
+
+
+def test_a_unix_sockets_client_cannot_vanish(bound: Bound, tmp_path: Path) -> None:
+    (listener,) = bound(unix(tmp_path / "s"), 1)
+    expect_answers(listener, 60.0)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from support.limits import engine, limit, rate
-from support.playbook import connack, connect, door_of, publish, waiting_room
+from support.playbook import BOUNDS, connack, connect, door_of, publish, waiting_room
 from tidegate.engine.binding import Engine
 from tidegate.engine.counters import CONNECTIONS, CONNECTIONS_TOTAL, ROW_WORDS, Counters
 from tidegate.gateway import relay
@@ -14,7 +14,17 @@ from tidegate.gateway.connection import LINGER, Connection
 from tidegate.gateway.guard import Guard
 from tidegate.gateway.hold import Hold
 from tidegate.gateway.relay import LARGE_READ, Relay, Upstream, address_of
-from tidegate.policy.model import Action, Cases
+from tidegate.policy.model import Action, Cases, Event, Key, KeyKind, Limit
+
+
+class Options:
+    """A socket of which only options are asked."""
+
+    def __init__(self) -> None:
+        self.set: list[tuple[int, int, int]] = []
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        self.set.append((level, option, value))
 
 
 class Transport:
@@ -25,12 +35,12 @@ class Transport:
         self.reading = True
         self.closing = False
         self.aborted = False
+        self.options = Options()
         self.socket: socket.socket | None = None
 
     def get_extra_info(self, name: str) -> object:
         assert name == "socket"
-        assert self.socket is not None
-        return self.socket
+        return self.socket or self.options
 
     def write(self, data: bytes) -> None:
         self.written += data
@@ -114,10 +124,10 @@ class Loop:
 class Scene:
     """A relay between two transports, and the worker around it."""
 
-    def __init__(self, engine: Engine | None = None) -> None:
+    def __init__(self, engine: Engine | None = None, room: int = 1) -> None:
         self.counters = Counters(memoryview(bytearray(ROW_WORDS * 8)).cast("Q"), 0)
-        self.max_packet = 1 << 20
-        self.connect_timeout = 5.0
+        self.bounds = BOUNDS
+        self.room = room
         self.waiting = None if engine is None else waiting_room(engine, self.counters)
         self.door = None if self.waiting is None else door_of(self.waiting)
         self.relays: set[Relay] = set()
@@ -130,12 +140,22 @@ class Scene:
             self.relay = Relay(self, self.loop)  # type: ignore[arg-type]
         self.client = Transport()
         self.broker = Transport()
-        assert self.relay.arrive(bytes([192, 0, 2, 1]))
-        self.relay.connection_made(self.client)  # type: ignore[arg-type]
+        self.is_taken = self.relay.arrive(bytes([192, 0, 2, 1]))
+        if self.is_taken:
+            self.relay.connection_made(self.client)  # type: ignore[arg-type]
         self.upstream = Upstream(self.relay)
 
     def open_upstream(self, relay: Relay) -> None:
         self.opened.append(relay)
+
+    def take_room(self) -> bool:
+        if self.room:
+            self.room -= 1
+            return True
+        return False
+
+    def leave_room(self) -> None:
+        self.room += 1
 
     def take_turn(self, relay: Relay) -> None:
         self.turns.append(relay)
@@ -341,6 +361,132 @@ def test_a_client_that_left_before_the_broker_accepted() -> None:
     scene.upstream.connection_made(scene.broker)  # type: ignore[arg-type]
     assert scene.broker.aborted
     assert scene.broker.written == b""
+
+
+def test_an_upstream_whose_client_has_gone_is_cut_off() -> None:
+    scene = Scene().open()
+    scene.relay.connection_lost(None)
+    scene.loop.move(LINGER - 0.1)
+    assert not scene.broker.aborted
+    scene.loop.move(LINGER)
+    assert scene.broker.aborted
+
+
+@pytest.mark.parametrize("sent", [b"", connect()[:-1]])
+def test_without_a_whole_connect_no_upstream_is_opened(sent: bytes) -> None:
+    scene = Scene()
+    scene.relay.data_received(sent)
+    scene.loop.move(5.0)
+    assert scene.opened == []
+    assert scene.client.closing
+
+
+@pytest.mark.parametrize("keepalive", [0, 60])
+def test_the_kernel_asks_after_a_client_without_a_keepalive(keepalive: int) -> None:
+    scene = Scene().open(keepalive=keepalive)
+    wanted = [] if keepalive else [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    assert scene.client.options.set == wanted
+
+
+class TestPacketUnderWay:
+    """A part of a packet has come; the rest is due within `packet_timeout`."""
+
+    PERIOD = BOUNDS.packet_timeout
+
+    @pytest.fixture(autouse=True)
+    def quiet(self, peers: tuple[socket.socket, socket.socket]) -> None:
+        self.socket = peers[0]
+
+    def begun(self, keepalive: int = 0) -> Scene:
+        scene = Scene().open(keepalive=keepalive)
+        scene.client.socket = self.socket
+        scene.relay.data_received(publish()[:3])
+        return scene
+
+    @pytest.mark.parametrize("keepalive", [0, 3600])
+    def test_a_client_that_does_not_go_on_is_closed(self, keepalive: int) -> None:
+        scene = self.begun(keepalive)
+        scene.loop.move(self.PERIOD - 0.1)
+        assert scene.ended == []
+        scene.loop.move(self.PERIOD)
+        assert scene.client.closing
+
+    @pytest.mark.parametrize("stopped_by", ["broker", "client"])
+    def test_one_that_is_not_read_has_all_its_time_afterwards(self, stopped_by: str) -> None:
+        scene = self.begun()
+        side = scene.upstream if stopped_by == "broker" else scene.relay
+        scene.loop.move(1.0)
+        side.pause_writing()
+        scene.loop.move(5.5 * self.PERIOD)
+        side.resume_writing()
+        scene.loop.move(6.4 * self.PERIOD)
+        assert scene.ended == []
+        scene.loop.move(6.5 * self.PERIOD)
+        assert len(scene.ended) == 1
+
+    def test_a_pause_within_a_period_begins_it_anew(self) -> None:
+        scene = self.begun()
+        scene.upstream.pause_writing()
+        scene.loop.move(self.PERIOD - 1.0)
+        scene.upstream.resume_writing()
+        scene.loop.move(2 * self.PERIOD - 1.5)
+        assert scene.ended == []
+
+
+class TestRoom:
+    """The host has room for so many clients: for both sockets of each."""
+
+    def test_without_room_a_client_gets_no_transport(self) -> None:
+        scene = Scene(room=0)
+        assert not scene.is_taken
+        assert scene.relays == set()
+        assert (scene.counters.value(CONNECTIONS), scene.counters.value(CONNECTIONS_TOTAL)) == (0, 0)
+        assert (scene.room, scene.loop.waiting(), scene.ended) == (0, [], [])
+
+    def test_who_is_refused_at_accept_gives_its_room_back(self) -> None:
+        limits = engine(Limit("shut", Event.CONNECT, Cases(Action.DROP), per=(Key(KeyKind.ALL),), rate=rate(1)))
+        scene = Scene(limits)
+        assert scene.is_taken
+        other = Relay(scene, scene.loop)  # type: ignore[arg-type]
+        scene.room = 1
+        assert not other.arrive(bytes([192, 0, 2, 1]))
+        assert (scene.room, scene.relays) == (1, {scene.relay})
+        assert (scene.counters.value(CONNECTIONS), scene.counters.value(CONNECTIONS_TOTAL)) == (1, 2)
+
+    def test_a_client_without_an_upstream_has_its_room_until_it_goes(self) -> None:
+        scene = Scene()
+        assert scene.room == 0
+        scene.relay.connection_lost(None)
+        assert scene.room == 1
+
+    @pytest.mark.parametrize("first", ["client", "broker"])
+    def test_it_is_given_back_when_both_sockets_are_closed(self, first: str) -> None:
+        scene = Scene().open()
+        closes = [scene.relay.connection_lost, scene.upstream.connection_lost]
+        for close in closes if first == "client" else reversed(closes):
+            assert scene.room == 0
+            close(None)
+        assert scene.room == 1
+
+    def test_an_upstream_that_is_being_opened_may_take_a_socket_yet(self) -> None:
+        scene = Scene()
+        scene.relay.data_received(connect())
+        scene.relay.connection_lost(None)
+        assert scene.room == 0
+        scene.upstream.connection_made(scene.broker)  # type: ignore[arg-type]
+        assert scene.room == 0
+        scene.upstream.connection_lost(None)
+        assert scene.room == 1
+
+    @pytest.mark.parametrize("client_first", [False, True])
+    def test_an_upstream_that_cannot_be_opened_takes_none(self, client_first: bool) -> None:
+        scene = Scene()
+        scene.relay.data_received(connect())
+        steps: list[Callable[[], None]] = [scene.relay.broker_failed, lambda: scene.relay.connection_lost(None)]
+        for step in reversed(steps) if client_first else steps:
+            assert scene.room == 0
+            step()
+        assert scene.room == 1
 
 
 def test_no_upstream_no_service() -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -25,8 +26,10 @@ from tidegate.engine.counters import (
     LAG_BOUNDS,
     LAG_BUCKETS,
     LAG_COUNT,
+    REFUSED,
     UPSTREAM_UP,
     Counters,
+    Refusal,
     create_block,
     open_block,
 )
@@ -37,6 +40,7 @@ from tidegate.gateway.bans import Ban
 from tidegate.gateway.connection import Connection
 from tidegate.gateway.offences import Offence
 from tidegate.gateway.relay import Relay
+from tidegate.gateway.room import clients_within, raise_open_files
 from tidegate.gateway.worker import BANS, DRAIN, MAX_OPENING, READY, Orders, Worker
 from tidegate.policy.ban_keys import BanKey
 
@@ -50,7 +54,11 @@ ORDERS = Orders(
     listener_names=[],
     broker="unix:/nonexistent",
     connect_timeout=GUARD,
+    packet_timeout=30.0,
+    max_keepalive=0,
+    peer_timeout=300.0,
     max_packet=1 << 20,
+    max_connect=65_536,
     hold_messages=1000,
     waiting_room=1000,
     hold_bytes=1 << 20,
@@ -69,6 +77,7 @@ class FakeRelay:
     def __init__(self, held: int = 0) -> None:
         self.failed = asyncio.Event()
         self.shut = 0
+        self.ended = False
         self.held = held
         self.connection = self
         self.turns = 0
@@ -250,6 +259,67 @@ class TestOpenUpstream:
         gate.set()
         await eventually(lambda: begun == len(relays), "the rest to have their turn")
         assert not any(fake.failed.is_set() for fake, _ in relays)
+
+    @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE])
+    async def test_a_shortage_of_descriptors_is_not_the_brokers_fault(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch, code: int
+    ) -> None:
+        tried = 0
+
+        async def fail(*_: object) -> None:
+            nonlocal tried
+            tried += 1
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(worker, "dial", fail)
+        made = scene.worker()
+        for _ in range(3):
+            fake, relay = a_relay()
+            made.open_upstream(relay)
+            await asyncio.wait_for(fake.failed.wait(), GUARD)
+        assert tried == 3, "the next one is not refused unasked"
+        assert [event for event, _ in scene.log.of("warning")] == ["no socket for a connection to the broker"]
+
+    async def test_for_a_client_that_has_gone_while_it_waited_none_is_opened(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def fail(*_: object) -> None:
+            pytest.fail("nobody asks for it any more")
+
+        monkeypatch.setattr(worker, "dial", fail)
+        made = scene.worker()
+        fake, relay = a_relay()
+        made.open_upstream(relay)
+        fake.ended = True
+        await asyncio.wait_for(fake.failed.wait(), GUARD)
+        assert scene.log.said == []
+
+
+class TestRoom:
+    async def test_beyond_the_open_file_limit_clients_are_closed_until_others_have_gone(self, scene: Scene) -> None:
+        async with FakeBroker(scene.path).running() as broker, running(scene) as made:
+            made.room.most = 1
+            reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
+            writer.write(connect())
+            assert await reader.readexactly(4) == connack()
+            for _ in range(3):
+                refused, ours = await asyncio.open_connection("127.0.0.1", scene.port)
+                assert await refused.read() == b""
+                ours.close()
+            assert made.counters.value(REFUSED + Refusal.OPEN_FILES) == 3
+            assert len(scene.log.of("warning")) == 1
+            writer.close()
+            await eventually(lambda: made.room.taken == 0, "both of its sockets to be closed")
+            reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
+            writer.write(connect())
+            assert await reader.readexactly(4) == connack()
+            assert len(broker.heard) == 2
+            writer.close()
+            await writer.wait_closed()
+
+    async def test_the_limit_is_this_processs(self, scene: Scene) -> None:
+        made = scene.worker(listen_fds=[0, 0, 0])
+        assert made.room.most == clients_within(raise_open_files(), 3, 1)
 
 
 class TestConnectionEnded:

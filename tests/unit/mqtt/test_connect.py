@@ -5,9 +5,10 @@ import pytest
 from support.codec import bounded, reads_and_writes, refuses, shortened
 from support.malformed import CONNECTS, Malformed
 from support.packets import Example, examples
-from tidegate.mqtt.connect import Connect, Will, peek_version
+from tidegate.mqtt.connect import MOST_USER_PROPERTIES, Connect, Will, peek_version
+from tidegate.mqtt.errors import Fault, PacketError
 from tidegate.mqtt.framing import Frame, packet
-from tidegate.mqtt.properties import PropertyId
+from tidegate.mqtt.properties import Properties, PropertyId
 from tidegate.mqtt.reasons import PacketType
 
 EXAMPLES = examples(PacketType.CONNECT)
@@ -97,3 +98,21 @@ def test_a_field_that_is_too_long_cannot_be_written() -> None:
         Connect(4, False, True, 0, "c" * 65536).write()
     with pytest.raises(ValueError, match="70000 bytes cannot be written"):
         Connect(4, False, True, 0, "", will=Will("t", bytes(70000), 0, False)).write()
+
+
+@pytest.mark.parametrize("wills", [0, 1, MOST_USER_PROPERTIES])
+def test_so_many_user_properties_are_read_and_no_more(wills: int) -> None:
+    one: Properties = [(PropertyId.USER_PROPERTY, ("k", "v"))]
+
+    def read_again(own: int) -> Connect:
+        will = Will("t", b"", 0, False, one * wills)
+        wire = Connect(5, False, True, 0, "c", will=will, properties=one * own).write()
+        frame = Frame()
+        assert frame.read(wire, 0)
+        return Connect.read(wire, 0, frame.body, frame.end)
+
+    most = MOST_USER_PROPERTIES - wills
+    assert len(read_again(most).properties) == most
+    with pytest.raises(PacketError) as caught:
+        read_again(most + 1)
+    assert caught.value.fault is Fault.USER_PROPERTIES

@@ -13,6 +13,7 @@ from tidegate.mqtt.properties import (
     property_end,
     read_properties,
     replaced,
+    user_properties,
     variable_end,
     variable_value,
     write_properties,
@@ -201,3 +202,14 @@ def test_get_and_replaced() -> None:
     assert replaced(properties, P.RECEIVE_MAXIMUM, None) == properties[1:]
     assert replaced(properties, P.RECEIVE_MAXIMUM, 5) == [*properties[1:], (P.RECEIVE_MAXIMUM, 5)]
     assert replaced(properties, P.MAXIMUM_PACKET_SIZE, 9) == [*properties, (P.MAXIMUM_PACKET_SIZE, 9)]
+
+
+def test_user_properties_are_counted_and_bounded() -> None:
+    pair: tuple[PropertyId, Value] = (P.USER_PROPERTY, ("k", "v"))
+    properties: Properties = [pair, (P.RECEIVE_MAXIMUM, 1), pair]
+    data = write_properties(properties)
+    assert user_properties(properties) == 2
+    assert read_properties(data, 0, len(data), T.CONNECT, 2) == (properties, len(data))
+    with pytest.raises(PacketError) as caught:
+        read_properties(data, 0, len(data), T.CONNECT, 1)
+    assert caught.value.fault is Fault.USER_PROPERTIES

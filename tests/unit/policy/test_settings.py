@@ -28,11 +28,17 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (it.gateway.workers, it.gateway.broker) == (1, None)
         assert it.gateway.state_dir == Path("/var/lib/tidegate")
         assert (it.gateway.connect_timeout, it.gateway.drain_timeout) == (5.0, 5.0)
-        assert (it.gateway.max_packet, it.gateway.buckets) == (1 << 20, 1 << 18)
+        assert (it.gateway.packet_timeout, it.gateway.max_keepalive, it.gateway.peer_timeout) == (30.0, 0, 300.0)
+        assert (it.gateway.max_packet, it.gateway.max_connect) == (1 << 20, 1 << 16)
+        assert it.gateway.buckets == 1 << 18
         assert (it.gateway.hold_messages, it.gateway.hold_bytes, it.gateway.hold_pool) == (1000, 1 << 20, 1 << 26)
         assert it.policy == Policy()
         assert (it.admin.listen, it.admin.token) == (Address("tcp", "127.0.0.1", 9883), None)
         assert (it.log.format, it.log.level) == ("text", "info")
+
+
+def test_a_connect_is_no_larger_than_any_packet_where_nothing_says_how_large() -> None:
+    assert settings('[gateway]\nmax_packet = "32KiB"').gateway.max_packet == 32 << 10
 
 
 def test_a_policy_comes_with_the_settings() -> None:
@@ -71,7 +77,7 @@ TABLE = [
     ("[gateway]\nlisen = 1", ["t.toml:2: gateway.lisen = 1: unknown key; did you mean `listen`?"]),
     (
         "[gateway]\nx = {a = 1}",
-        ["t.toml:2: [gateway.x]: unknown table; known are listen, workers, broker, state_dir, connect_timeout, max_packet, buckets, hold_messages, hold_bytes, hold_pool, waiting_room, drain_timeout"],
+        ["t.toml:2: [gateway.x]: unknown table; known are listen, workers, broker, state_dir, connect_timeout, packet_timeout, max_keepalive, peer_timeout, max_packet, max_connect, buckets, hold_messages, hold_bytes, hold_pool, waiting_room, drain_timeout"],
     ),
     ("[gateway]\nlevel = 1", ["t.toml:2: gateway.level = 1: unknown key; it belongs below [log]"]),
     ("listen = 1", ["t.toml:1: listen = 1: unknown key; it belongs below [gateway] or [admin]"]),
@@ -98,6 +104,19 @@ TABLE = [
         ['t.toml:2: gateway.hold_bytes = "128MiB": more than gateway.hold_pool, the 64MiB that all connections of a worker share; write at most "64MiB", or a larger hold_pool'],
     ),
     ('[gateway]\nhold_bytes = "2MiB"\nhold_pool = 5', ['t.toml:3: gateway.hold_pool = 5: out of range; write "1MiB" to "16GiB"']),
+    (
+        '[gateway]\npacket_timeout = "0s"\nmax_keepalive = "0s"\npeer_timeout = "1s"\nmax_connect = "2MiB"',
+        [
+            't.toml:2: gateway.packet_timeout = "0s": out of range; write "1s" to "1h"',
+            't.toml:3: gateway.max_keepalive = "0s": out of range; write "1s" to "18h"',
+            't.toml:4: gateway.peer_timeout = "1s": out of range; write "5s" to "1h"',
+            't.toml:5: gateway.max_connect = "2MiB": out of range; write "1KiB" to "1MiB"',
+        ],
+    ),
+    (
+        '[gateway]\nmax_packet = "32KiB"\nmax_connect = "64KiB"',
+        ['t.toml:3: gateway.max_connect = "64KiB": more than gateway.max_packet, 32KiB, which holds for every packet; write at most "32KiB", or a larger max_packet'],
+    ),
     ("[[alert]]", ["t.toml:1: [[alert]]: not enforced yet; remove it"]),
     ("alert = 5", ["t.toml:1: alert = 5: not enforced yet; remove it"]),
     ("[gateway]\n[[gateway.listener]]", ["t.toml:2: [[gateway.listener]]: not supported yet; remove it"]),

@@ -11,6 +11,7 @@ from tidegate.policy.values import (
     read_broker,
     read_buckets,
     read_hold_messages,
+    read_max_keepalive,
     read_state_dir,
     read_token_file,
     read_workers,
@@ -62,6 +63,21 @@ def test_workers() -> None:
     for wrong in (0, 65, "2", True, 1.0, None):
         with pytest.raises(BadValue, match="not a number of processes"):
             read_workers(wrong)
+
+
+def test_max_keepalive() -> None:
+    assert read_max_keepalive(None) == 0
+    assert read_max_keepalive("1s") == 1
+    assert read_max_keepalive("1.5min") == 90
+    assert read_max_keepalive("18h") == 64_800
+    for value, text in (
+        (60, 'a time needs its unit; write "60s" if seconds are meant'),
+        ("1500ms", 'MQTT counts a keepalive in whole seconds; write for instance "2s"'),
+        ("19h", 'out of range; write "1s" to "18h"'),
+    ):
+        with pytest.raises(BadValue) as raised:
+            read_max_keepalive(value)
+        assert str(raised.value) == text
 
 
 def test_broker() -> None:
