@@ -1,7 +1,7 @@
 """Every policy of examples/: good, explained limit by limit, and biting on a live gateway where its text says so.
 
 Floods come at once and are far above what a limit lets through at once; what refills meanwhile is allowed for by the
-time that was measured, so that no test depends on how fast it runs. What a limit delays comes to a second at most.
+time that was measured, so that no test depends on how fast it runs. What a limit delays comes to two seconds at most.
 """
 
 import re
@@ -16,7 +16,7 @@ import pytest
 from support import wire
 from support.broker import Broker
 from support.gateway import Gateway
-from support.limited import UNBOUNDED, Limited, Watcher, answer_of, burst, join, unique
+from support.limited import UNBOUNDED, Limited, Watcher, answer_of, burst, join, login, unique
 from support.raw import RawClient
 from tidegate.app.policy_check import check
 from tidegate.policy.settings import load
@@ -54,7 +54,28 @@ class Flood:
     """Bytes of each payload; 0: a few."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Crowd:
+    """Clients that come at once, and what a limit on connecting makes of them."""
+
+    limit: str
+    count: int
+    passes: int
+    """How many it lets in at once."""
+    refill: float
+    """And in each second after that."""
+    refused: str = ""
+    """What those above it are answered; nothing: they wait, and come in."""
+    client_id: str = "crowd-{}"
+    username: str | None = None
+
+
 V5 = wire.V5
+CROWDS: dict[str, Crowd] = {
+    "factory-plcs": Crowd(limit="twins", count=13, passes=10, refill=0.1, refused="CONNACK 0x9F", client_id="twin"),
+    "public-broker": Crowd(limit="arrivals", count=60, passes=50, refill=5),
+    "test-stand": Crowd(limit="reconnects", count=40, passes=30, refill=1, refused="CONNACK 0x9F", username="dev-bob"),
+}
 SCENARIOS: dict[str, list[Flood]] = {
     "bridge": [
         Flood(limit="loop", topic="site-7/meter/1", count=300, passes=50, refill=5, refused="0x00", qos=1,
@@ -225,12 +246,33 @@ def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Limited]
 def test_its_limits_bite(gateway: Limited, request: pytest.FixtureRequest) -> None:
     stem = request.node.callspec.id
     policy = load(EXAMPLES / f"{stem}.toml").policy
+    if stem in CROWDS:
+        come(gateway, CROWDS[stem])
+        assert gateway.metric("tidegate_limited_total", limit=CROWDS[stem].limit) > 0
     for flood in SCENARIOS[stem]:
         assert flood.limit in {limit.name for limit in policy.limits}
         told_off = gateway.metric("tidegate_limited_total", limit=flood.limit)
         play(gateway, flood)
         if flood.passes < flood.count:
             assert gateway.metric("tidegate_limited_total", limit=flood.limit) > told_off, flood
+
+
+def come(gateway: Limited, crowd: Crowd) -> None:
+    """Connect, and compare what is answered."""
+    flags, rest = login(crowd.username)
+    begun = time.monotonic()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(RawClient(gateway.port, V5)) for _ in range(crowd.count)]
+        for number, client in enumerate(clients):
+            client.send(wire.connect(V5, crowd.client_id.format(number), flags=0x02 | flags, rest=rest))
+        answers = [wire.tell(client.read() or b"", V5) for client in clients]
+    accepted = answers.count("CONNACK 0x00")
+    assert accepted <= crowd.passes + int(crowd.refill * (time.monotonic() - begun)) + 1, crowd
+    if crowd.refused:
+        assert set(answers) == {"CONNACK 0x00", crowd.refused}, (crowd, answers)
+        assert accepted >= crowd.passes
+    else:
+        assert accepted == crowd.count, (crowd, answers)
 
 
 def play(gateway: Limited, flood: Flood) -> None:
