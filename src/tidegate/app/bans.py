@@ -166,6 +166,8 @@ def _have_read(file: BanFile) -> int | None:
             if answer.problem:
                 raise NotDone(f"{written} the gateway (pid {owner.pid}) does not go by it: {answer.problem}")
             return owner.pid
+        if StateDir(state_dir).owner() != owner:  # it has ended; one that has come since has read the file
+            return None
         time.sleep(_POLL)
     raise NotDone(f"{written} the gateway (pid {owner.pid}) does not answer within {PATIENCE:g} s; look into its log")
 

@@ -56,11 +56,11 @@ def list_(config: Path | None, as_object: bool) -> None:
         _fail("list", 1, error)
     if as_object:
         click.echo(ban_show.as_json(found, now))
-    else:
+    elif found or not problem:
         for line in ban_show.table(found, now):
             click.echo(line)
     if problem:
-        _fail("list", 1, f"{problem}; the gateway, or the next change, keeps it aside and goes on without")
+        _fail("list", 1, problem)
 
 
 @ban.command()

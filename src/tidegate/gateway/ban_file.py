@@ -20,6 +20,7 @@ from .state import try_lock
 VERSION = 1
 MAX_BYTES = 64 << 20
 """The largest file that is read: no limit can ban so many of so long names (`policy.ban_keys`)."""
+_MEND = "mend it, or remove it"
 PATIENCE = 5.0
 """Seconds to wait for the lock, which nobody has for longer than a file takes to be written."""
 
@@ -83,7 +84,9 @@ class BanFile:
         except FileNotFoundError:
             data = None
         except (PermissionError, IsADirectoryError) as error:
-            return Found([], f"{self.path}: cannot be read: {error.strerror}")
+            return Found(
+                [], f"{self.path}: cannot be read: {error.strerror}; let the gateway's user read it, or be him"
+            )
         except OSError as error:
             raise BanFileError(self.path, "cannot be read", error) from error
         self._seen = identity
@@ -139,16 +142,16 @@ class BanFile:
 
 def _parse(path: Path, data: bytes) -> Found:
     if len(data) > MAX_BYTES:
-        return Found([], f"{path}: larger than {MAX_BYTES >> 20} MiB: not a list of bans")
+        return Found([], f"{path}: larger than {MAX_BYTES >> 20} MiB: not a list of bans; {_MEND}")
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:  # ValueError: also not UTF-8
         line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        return Found([], f"{path}{line}: not JSON: {error}")
+        return Found([], f"{path}{line}: not JSON: {error}; {_MEND}")
     if not isinstance(document, dict) or not isinstance(bans := document.get("bans"), list):
-        return Found([], f"{path}: not a list of bans")
+        return Found([], f"{path}: not a list of bans; {_MEND}")
     if document.get("version") != VERSION:
-        return Found([], f"{path}: version {show(document.get('version'))} of the format is not known here")
+        return Found([], f"{path}: version {show(document.get('version'))} of the format is not known here; {_MEND}")
     entries, problem = [], ""
     for number, value in enumerate(bans):
         try:

@@ -243,7 +243,7 @@ def exchange(file: BanFile, entries: list[Entry], changes: Mapping[Ident, Entry]
             found = file.read()
             theirs = found.entries
             if found.problem:
-                problems = [f"{found.problem}; it is kept as {file.set_aside()}: tidegate ban add what is missing"]
+                problems = [f"{found.problem}; it is kept as {file.set_aside()}, and the rest of it is in force"]
         if changes or problems:
             book = BanBook(entries if theirs is None else [*theirs, *changes.values()])
             book.trim(now)

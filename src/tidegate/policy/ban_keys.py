@@ -88,7 +88,8 @@ def key_of_offence(
     is_unix = False
     names: dict[str, Any] = {}
     captures: dict[str, str] = {}
-    found = possible_captures(classes, client_id, username, address)
+    needs_captures = any(key.kind is KeyKind.CAPTURE for key in limit.per)
+    found = possible_captures(classes, client_id, username, address) if needs_captures else {}
     for key in limit.per:
         match key.kind:
             case KeyKind.IP:

@@ -107,7 +107,7 @@ class TestAdd:
         file.path.write_text("nonsense")
         (note,) = add(settings, EVE, 60.0, "", NOW).notes
         assert note.startswith(f"{file.path}:1: not JSON: ")
-        assert note.endswith(f"; it is kept as {file.path}.broken")
+        assert note.endswith(f"; mend it, or remove it; it is kept as {file.path}.broken")
         assert Path(f"{file.path}.broken").read_text() == "nonsense"
         assert len(file.read().entries) == 1
 
@@ -243,7 +243,11 @@ class Owner:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.communicate(timeout=GUARD)
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(GUARD)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
 
 class TestGateway:
@@ -268,6 +272,12 @@ class TestGateway:
         ):
             add(settings, EVE, 60.0, "", NOW)
         assert len(file.read().entries) == 1
+
+    def test_one_that_ends_meanwhile_is_not_waited_for(self, settings: Settings) -> None:
+        with Owner(settings.gateway.state_dir, "silence") as owner:
+            assert owner.process.stdin is not None
+            owner.process.stdin.close()  # which ends it, once it has been told
+            assert add(settings, EVE, 60.0, "", NOW).pid is None
 
     @pytest.mark.parametrize(
         ("error", "told"),

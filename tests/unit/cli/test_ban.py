@@ -159,6 +159,13 @@ def test_a_broken_file_is_told_beside_what_can_be_read(run: Run, tmp_path: Path)
     assert result.stderr.startswith(f"tidegate ban list: {file}: bans[0]: not an object; ")
 
 
+def test_of_a_file_that_cannot_be_read_nothing_is_said_but_that(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "state" / "bans.json").mkdir(parents=True)
+    result = run("list")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "bans.json: cannot be read: Is a directory; " in result.stderr
+
+
 def test_a_running_gateway_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bans, "_have_read", lambda _: 4711)
     result = run("add", "--ip", "192.0.2.7")

@@ -33,6 +33,15 @@ def test_what_is_written_is_read(file: BanFile) -> None:
     assert file.path.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of others")
+def test_what_root_makes_is_the_gateways(file: BanFile) -> None:
+    os.chown(file.path.parent, 4711, 4712)
+    with file.locked():
+        file.write(ENTRIES)
+    for path in file.path.parent.iterdir():
+        assert (path.stat().st_uid, path.stat().st_gid) == (4711, 4712)
+
+
 def test_each_ban_has_a_line(file: BanFile) -> None:
     file.write(ENTRIES)
     assert file.path.read_text().count("\n") == len(ENTRIES) + 2
