@@ -10,8 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from support import wire
 from support.broker import Broker
 from support.gateway import Gateway, tidegate_binary
+from support.raw import CLOSED, RawClient
 from support.wait import GUARD, until
 
 MakeGateway = Callable[..., Gateway]
@@ -121,3 +123,27 @@ def test_a_command_while_the_gateway_starts_does_not_end_it(gateway: Gateway) ->
     until(gateway.ready, "the gateway")
     assert banned(gateway) == 1
     gateway.stop()
+
+
+def test_who_is_banned_by_hand_is_refused_and_let_in_again(running: Gateway) -> None:
+    def refused() -> str:
+        with RawClient(running.port, wire.V5) as client:
+            return wire.tell(client.exchange(wire.connect(wire.V5, "eve")), wire.V5)
+
+    with RawClient(running.port) as client:
+        client.connect("eve")
+    assert Told(running, "add", "--client-id", "eve").code == 0
+    assert refused().startswith("CONNACK 0x8A")
+    with RawClient(running.port) as client:
+        client.connect("bob")
+    told = Told(running, "add", "--ip", "127.0.0.1")
+    assert (told.code, told.err) == (
+        0,
+        "note: this covers what connects from this machine itself, unless it is exempt\n",
+    )
+    with RawClient(running.port) as client:
+        client.send(wire.connect(wire.V311, "bob"))
+        assert client.until_closed() == [CLOSED]
+    assert Told(running, "remove", "--all").code == 0
+    with RawClient(running.port) as client:
+        client.connect("eve")
