@@ -99,7 +99,7 @@ class Pair:
         if message.event is Event.CONNECT:
             late = message.qos == Stage.LATE
             turn, held = int(message.turn), message.held
-            self.engine.decide_connect(subject, late, message.packet, self.seconds, turn, held, message.ask)
+            self.engine.decide_connect(subject, late, message.packet, self.seconds, turn, held, message.ask, held)
             return self.engine.last()
         if message.event is Event.AUTH_FAILURE:
             self.engine.decide_failure(subject, self.seconds)

@@ -204,7 +204,7 @@ class Model:
         # Of who has been refused, only where he comes from is no mere claim.
         proven = classes_of(client.stranger, self._policy)[0] if message.event is Event.AUTH_FAILURE else classes
         if any(one.exempt for one in proven):
-            self.tallies.update((limit.name, "passed") for limit in found)
+            self.tallies.update((limit.name, "passed") for limit in found if not message.ask)
             return Decision(Action.PASS, "", 0, len(found), by_size=False)
         priority = classes[0].priority if classes else Priority.NORMAL
         refused: list[_Refusal] = []

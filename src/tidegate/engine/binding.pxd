@@ -146,6 +146,7 @@ cdef extern from "native/engine.h":
         uint8_t retain
         bint again
         bint held
+        bint quiet
         bint ask
         uint64_t turn
         uint32_t owed
@@ -261,7 +262,8 @@ cdef class Engine:
 
     cdef int _decide(
         self, Subject subject, int event, bytes data, Py_ssize_t at, Py_ssize_t end, int qos, bint retain,
-        uint64_t packet, uint64_t payload, bint again, uint64_t now_ns, uint64_t turn, bint held, uint32_t owed, bint ask
+        uint64_t packet, uint64_t payload, bint again, uint64_t now_ns, uint64_t turn, bint held, uint32_t owed, bint ask,
+        bint quiet
     ) except -1
     cpdef int resolve(self, Subject subject) except -1
     cpdef bint is_exempt(self, Subject subject, bint proven) except -1
@@ -271,7 +273,8 @@ cdef class Engine:
         bint ask=*
     ) except -1
     cpdef int decide_connect(
-        self, Subject subject, bint late, uint64_t packet, double now, uint64_t turn=*, bint held=*, bint ask=*
+        self, Subject subject, bint late, uint64_t packet, double now, uint64_t turn=*, bint held=*, bint ask=*,
+        bint quiet=*
     ) except -1
     cpdef int decide_failure(self, Subject subject, double now) except -1
     cpdef object taken(self)

@@ -170,6 +170,7 @@ class Engine:
         turn: int = 0,
         held: bool = False,
         ask: bool = False,
+        quiet: bool = False,
     ) -> int: ...
     def decide_failure(self, subject: Subject, now: float) -> int: ...
     def judge(

@@ -530,31 +530,35 @@ cdef class Engine:
         """
         return self._decide(
             subject, 0, data, at, end, qos, retain, packet, payload, again, <uint64_t>(now * 1e9), turn, held, owed,
-            ask
+            ask, held
         )
 
     cpdef int decide_connect(
         self, Subject subject, bint late, uint64_t packet, double now, uint64_t turn = 0, bint held = False,
-        bint ask = False
+        bint ask = False, bint quiet = False
     ) except -1:
         """The action for a connection, of the limits that are decided at accept, or `late`: when CONNECT has been read.
 
         At accept `subject` has the version 0 and `packet` is 0; then it is the size of CONNECT in bytes. The rest is
-        as for `decide`. A place that it takes of a window it keeps until it ends.
+        as for `decide`; `quiet`: what limits that observe say is not counted. A place that it takes of a window it
+        keeps until it ends.
         """
         return self._decide(
-            subject, 1, b"", 0, 0, late, False, packet, packet, False, <uint64_t>(now * 1e9), turn, held, 0, ask
+            subject, 1, b"", 0, 0, late, False, packet, packet, False, <uint64_t>(now * 1e9), turn, held, 0, ask,
+            quiet
         )
 
     cpdef int decide_failure(self, Subject subject, double now) except -1:
         """The action for a client that the broker has refused: `subject` is who it said that it was."""
         return self._decide(
-            subject, 6, b"", 0, 0, 0, False, 0, 0, False, <uint64_t>(now * 1e9), 0, False, 0, False
+            subject, 6, b"", 0, 0, 0, False, 0, 0, False, <uint64_t>(now * 1e9), 0, False, 0, False,
+            False
         )
 
     cdef int _decide(
         self, Subject subject, int event, bytes data, Py_ssize_t at, Py_ssize_t end, int qos, bint retain,
-        uint64_t packet, uint64_t payload, bint again, uint64_t now_ns, uint64_t turn, bint held, uint32_t owed, bint ask
+        uint64_t packet, uint64_t payload, bint again, uint64_t now_ns, uint64_t turn, bint held, uint32_t owed, bint ask,
+        bint quiet
     ) except -1:
         cdef tg_message *message = &self.message
         if not 0 <= at <= end <= len(data) or not 0 <= qos <= 2 or not 0 <= event < 7:
@@ -576,6 +580,7 @@ cdef class Engine:
         message.again = again
         message.turn = turn
         message.held = held
+        message.quiet = quiet
         message.owed = owed
         message.ask = ask
         tg_decide(
@@ -593,7 +598,8 @@ cdef class Engine:
     ) -> Verdict:
         """The same, told in full, for any event (policy.model.Event); `now_ns` in nanoseconds."""
         self._decide(
-            subject, event, topic, 0, len(topic), qos, retain, packet, payload, again, now_ns, turn, held, owed, ask
+            subject, event, topic, 0, len(topic), qos, retain, packet, payload, again, now_ns, turn, held, owed, ask,
+            held
         )
         return self.last()
 

@@ -94,6 +94,7 @@ class Admission:
         "_is_asked",
         "_is_counted",
         "_is_late",
+        "_is_observed",
         "_is_telling",
         "_listener",
         "_owner",
@@ -119,6 +120,7 @@ class Admission:
         self._is_late = False
         self._is_asked = False
         self._is_counted = False
+        self._is_observed = False
         self._is_telling = False
         self._places: list[int] = []
         self._began = 0.0
@@ -134,6 +136,7 @@ class Admission:
     def greet(self, connect: Connect, packet: int) -> None:
         """The client says who it is, by a CONNECT of `packet` bytes: `look` goes by that from now on."""
         self._is_late = self._is_asked = True
+        self._is_counted = False  # other limits are asked from now on
         self._client_id = connect.client_id
         self._username = connect.username
         self._packet = packet
@@ -141,7 +144,7 @@ class Admission:
 
     def accept(self, connect: Connect, connack: Connack) -> str:
         """The broker has accepted it: what `look` asks is charged from now on. Its client identifier."""
-        self._is_asked = False
+        self._is_asked = self._is_observed = False
         # Section 3.2.2.3.7: the identifier is the broker's where the client leaves it to the broker.
         assigned = get(connack.properties, PropertyId.ASSIGNED_CLIENT_IDENTIFIER)
         if not self._client_id and isinstance(assigned, str) and assigned:
@@ -175,8 +178,16 @@ class Admission:
         else:
             turn = 0 if self.lane is None else self.lane.key
         action = engine.decide_connect(
-            self.subject, self._is_late, self._packet, now, turn, self._is_counted, self._is_asked
+            self.subject,
+            self._is_late,
+            self._packet,
+            now,
+            turn,
+            self._is_counted,
+            self._is_asked,
+            self._is_asked or self._is_observed,  # once: when it is charged
         )
+        self._is_observed = True
         if action == PASS:
             if not self._is_asked:
                 taken = engine.taken()
@@ -245,10 +256,9 @@ class Admission:
         if door.engine.is_exempt(self.subject, self._is_late and not self._is_asked):
             return False
         now = door.wall_clock()
-        if self._is_late:
+        ban = door.bans.of_address(self._address, now)  # later too: it may have been banned meanwhile
+        if ban is None and self._is_late:
             ban = door.bans.of_client(self._client_id, self._username, self._address, now)
-        else:
-            ban = door.bans.of_address(self._address, now)
         if ban is None:
             return False
         door.waiting.counters.add(REFUSED + Refusal.BANNED, 1)

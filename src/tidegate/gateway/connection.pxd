@@ -93,6 +93,7 @@ cdef class Connection:
 
     cpdef void enter(self, door, bytes address, bytes listener) except *
     cdef int _admit(self, bint late=*) except -1
+    cdef void _await_turn(self) except *
     cdef void _keep_out(self, int action, denial) except *
     cdef void _come_in(self) except *
     cdef void _read_held(self) except *

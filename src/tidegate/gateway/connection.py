@@ -284,10 +284,20 @@ class Connection:
             if self.state == _GREETING or self.state == _OPENING:
                 self.state = follow(State(self.state), Event.DELAYED)
                 self._set_reading()
-            self.wake_at = admission.deadline
+            self._await_turn()
             return WAITS
         self._keep_out(action, admission.denial)
         return GONE
+
+    def _await_turn(self) -> None:
+        """Set `wake_at` of a connection that waits. Its upstream, if it has one, must not end it as idle meanwhile."""
+        assert self._admission is not None
+        self.wake_at = self._admission.deadline
+        if self._connack and self._keepalive:
+            if self._now >= self._last_upstream + 0.75 * self._keepalive:
+                self._own_pings += 1
+                self._send_broker(PINGREQ)
+            self._wake_by(self._last_upstream + 0.75 * self._keepalive)
 
     def _keep_out(self, action: int, denial: Denial) -> None:
         """Refuse the client, and tell it, unless it is to be dropped or has not said how."""
@@ -436,6 +446,8 @@ class Connection:
         self._check_padding()
         connect = Connect.read(data, at, body, end)
         admission = self._admission
+        if self.version == 5:
+            self._client_packet = number(connect.properties, PropertyId.MAXIMUM_PACKET_SIZE, NO_LIMIT)
         if self.state == _TURNED_AWAY:
             assert admission is not None
             self._keep_out(_REJECT, admission.denial)
@@ -447,7 +459,6 @@ class Connection:
             self._end(Event.LIMITED)
             return
         if self.version == 5:
-            self._client_packet = number(connect.properties, PropertyId.MAXIMUM_PACKET_SIZE, NO_LIMIT)
             self._enhanced = connect.authentication_method is not None
         self._greeting = upstream_connect(connect, data[at:end])
         self._last_client = self._now
@@ -832,8 +843,9 @@ class Connection:
         if admission is not None and admission.lane is lane:
             outcome = self._admit()
             if outcome == PASSED:
+                passed = ASKED if admission.is_asked else PASSED  # once in, it may go on to be asked who it is
                 self._come_in()
-                return ASKED if admission.is_asked else PASSED
+                return passed
             return WAITS if admission.lane is lane else GONE
         hold = self._hold
         if hold is None or not lane.heads:
@@ -1155,8 +1167,9 @@ class Connection:
         self.counters.add(_BROKER_BYTES, len(data))
         if self.state == _QUEUED:
             self._connack += data
-            if len(self._connack) > STORED:
-                self._broker_violation(PacketError(Fault.TOO_LARGE, "more than is kept behind a CONNACK"))
+            # A broker may have much for a client; that one cannot wait any longer then.
+            if len(self._connack) > STORED and self._admit(late=True) == PASSED:
+                self._come_in()
             return
         if self._broker_tail is not None:
             self._broker_tail += data
@@ -1251,9 +1264,10 @@ class Connection:
                         self.to_client.append(wire)
                         run = end
                 elif kind == _CONNACK:
-                    wire = self._accept(data, at, body, end)
                     if run < at:
                         self.to_client.append(data[run:at])
+                        run = at
+                    wire = self._accept(data, at, body, end)
                     if not wire:  # it has to wait for its turn, or has been refused
                         return
                     self.to_client.append(wire)
@@ -1290,6 +1304,8 @@ class Connection:
             outcome = PASSED if self._is_admitted else self._admit()
             if outcome == WAITS:
                 self._connack = data[at:]
+                self._keepalive = float(number(connack.properties, PropertyId.SERVER_KEEP_ALIVE, int(self._keepalive)))
+                self._await_turn()
                 self.counters.subtract(_FROM_BROKER + _CONNACK, 1)  # it will be read once more
             if outcome != PASSED:
                 return b""
@@ -1345,7 +1361,9 @@ class Connection:
                     self._plan()
         elif self.wake_at and now >= self.wake_at:
             if self.state == _ARRIVED or self.state == _QUEUED:
-                if self._admit(late=True) == PASSED:
+                if self._admission is not None and now < self._admission.deadline:
+                    self._await_turn()
+                elif self._admit(late=True) == PASSED:
                     self._come_in()
                 return
             if self.state == _OPENING and not self._client_turn:

@@ -26,15 +26,18 @@ class WaitingRoom:
     def enter(self, guest: Guest, address: bytes, now: float) -> bool:
         """Let it wait; False: no, there is no room, and nobody has more of it than its own address."""
         own = self._guests.get(address)
+        last: Guest | None = None
         if self.count >= self.size:
             most = max(self._guests.values(), key=len, default=own)
             if most is None or len(most) <= (0 if own is None else len(own)) + 1:
                 return False
-            next(reversed(most)).turn_away(now)
+            last = next(reversed(most))
         if own is None or not own:
             own = self._guests.setdefault(address, OrderedDict())
         own[guest] = None
         self.count += 1
+        if last is not None:  # who is let in after all may come back at once, and finds the room full
+            last.turn_away(now)
         self.counters.put(WAITING_CONNECTIONS, self.count)
         return True
 

@@ -151,6 +151,8 @@ class Worker:
         self._opening = asyncio.Semaphore(MAX_OPENING)
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[socket.socket] = []
+        self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
+        """A descriptor that is kept free, for the time when there is no other."""
         self._generation = 0
         """Of the segment's policies, the one that is loaded; 0 before the first."""
         self._alarm = Alarm(loop, self.serve_waiting)
@@ -179,6 +181,7 @@ class Worker:
                 if not is_shortage(error):
                     raise
                 self.room.tell_shortage(error)
+                self._shed(listener)
                 self._loop.remove_reader(listener)
                 self._loop.call_later(ACCEPT_PAUSE, self._accept_again, listener, name)
                 return
@@ -189,8 +192,23 @@ class Worker:
             else:
                 client.close()
 
+    def _shed(self, listener: socket.socket) -> None:
+        """Close those who wait to be accepted, by the descriptor that is kept for this: they would wait for nothing."""
+        if self._spare is None:
+            return
+        os.close(self._spare)
+        self._spare = None
+        with contextlib.suppress(OSError):
+            for _ in range(BACKLOG):
+                listener.accept()[0].close()
+        with contextlib.suppress(OSError):
+            self._spare = os.open(os.devnull, os.O_RDONLY)
+
     def _accept_again(self, listener: socket.socket, name: bytes) -> None:
         if listener in self._listeners:  # it is not draining
+            if self._spare is None:
+                with contextlib.suppress(OSError):
+                    self._spare = os.open(os.devnull, os.O_RDONLY)
             self._loop.add_reader(listener, self._accept, listener, name)
 
     async def _take(self, relay: Relay, client: socket.socket) -> None:

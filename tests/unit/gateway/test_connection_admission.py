@@ -1,20 +1,25 @@
 """Whether a client may come in, on a given clock: limits on connecting, bans, guessing."""
 
 from fractions import Fraction
+from ipaddress import ip_network
 
 import pytest
 
 from support.limits import engine
-from support.playbook import ADDRESS, Playbook, connack, connect, door_of, waiting_room
+from support.playbook import ADDRESS, Playbook, connack, connect, door_of, publish, waiting_room
 from tidegate.engine.binding import Engine
 from tidegate.engine.counters import ROW_WORDS, TIMED_OUT_CONNECT, WAITING_CONNECTIONS, Counters
 from tidegate.gateway.admission import MOST_TOLD, Door
+from tidegate.gateway.ban_book import Entry
+from tidegate.gateway.ban_sheet import sheet_of
 from tidegate.gateway.states import State
 from tidegate.gateway.waiting import ASKED_PAUSE, NEVER
 from tidegate.mqtt.connack import Connack
 from tidegate.mqtt.framing import Frame
 from tidegate.mqtt.properties import Properties, PropertyId, get
 from tidegate.mqtt.reasons import ReasonCode
+from tidegate.mqtt.session import PINGREQ, PINGRESP
+from tidegate.policy.ban_keys import BanKey
 from tidegate.policy.model import Action, ByClass, Cases, Event, Key, KeyKind, Limit, Rate
 
 OTHER = bytes([192, 0, 2, 2])
@@ -113,6 +118,13 @@ class TestAtAccept:
         scene.come()
         assert scene.greet(version).take() == (connack(version, 3), b"", ["end"])
 
+    def test_the_refusal_is_no_larger_than_the_client_takes(self) -> None:
+        scene = Scene(connects(1))
+        scene.come()
+        taken: Properties = [(PropertyId.MAXIMUM_PACKET_SIZE, 20)]
+        to_client = scene.come().client(connect(5, properties=taken)).take()[0]
+        assert refusal(to_client) == Connack(False, ReasonCode.CONNECTION_RATE_EXCEEDED, [])
+
     def test_who_is_refused_and_says_nothing_is_closed(self) -> None:
         scene = Scene(connects(1))
         scene.come()
@@ -209,6 +221,19 @@ class TestPaced:
         assert [play.state for play in flood] == [State.ARRIVED, State.TURNED_AWAY, State.TURNED_AWAY]
         assert other.state is State.ARRIVED
 
+    def test_who_comes_back_into_a_full_room_finds_it_full(self) -> None:
+        by_client = connects(1, DELAY, (CLIENT, IP), rate=ByClass((Rate(1, Fraction(60), 1),)))
+        pace = Limit("pace", Event.CONNECT, DELAY, per=(Key(KeyKind.ALL),), rate=ByClass((Rate(1, Fraction(1), 2),)))
+        scene = Scene(pace, by_client, room=2)
+        scene.open()
+        scene.come()
+        flood = [scene.come().client(connect()) for _ in range(2)]
+        assert scene.states(*flood) == [State.ARRIVED] * 2
+        scene.now = 1.0  # what the last has waited for is there, but nobody has had a turn yet
+        other = scene.come(OTHER)
+        assert scene.states(*flood, other) == [State.ARRIVED, State.CLOSED, State.ARRIVED]
+        assert scene.door.room.count == scene.waiting.counters.value(WAITING_CONNECTIONS) == 2
+
     def test_who_leaves_while_it_waits_takes_nothing(self) -> None:
         scene = Scene(connects(1, DELAY))
         scene.come()
@@ -263,6 +288,16 @@ class TestOpenConnections:
         play.connection.client_closed()
         scene.at(0.1)
         assert scene.states(waits) == [State.GREETING]
+
+    def test_who_has_said_connect_meanwhile_holds_up_nobody(self) -> None:
+        scene = Scene(at_once(2, DELAY))
+        inside = [scene.open() for _ in range(2)]
+        waits = [scene.come().client(connect()) for _ in range(2)]
+        scene.at(0.1)
+        for play in inside:
+            play.connection.client_closed()
+        scene.at(0.1)
+        assert scene.states(*waits) == [State.OPENING] * 2
 
     def test_by_client_it_counts_from_connack_on(self) -> None:
         scene = Scene(at_once(1, per=(CLIENT, IP)))
@@ -363,6 +398,62 @@ class TestByIdentity:
         assert plays[1].state is State.CLOSED
         assert scene.at(5.0).waiting.next_at == NEVER
 
+    @pytest.mark.parametrize(("version", "keepalive", "offered"), [(4, 10, None), (5, 10, None), (5, 60, 10)])
+    def test_the_broker_does_not_take_one_that_waits_for_dead(
+        self, version: int, keepalive: int, offered: int | None
+    ) -> None:
+        scene = Scene(connects(1, DELAY, (CLIENT, IP), max_delay=60.0, rate=ByClass((Rate(1, Fraction(20), 1),))))
+        given: Properties = [] if offered is None else [(PropertyId.SERVER_KEEP_ALIVE, offered)]
+        plays = [scene.come().client(connect(version, keepalive)).upstream() for _ in range(2)]
+        for play in plays:
+            play.broker(connack(version, properties=given))
+        play = plays[1]
+        play.take()
+        assert play.state is State.QUEUED
+        assert play.at(7.4).take()[1] == b""
+        assert play.at(7.5).take()[1] == PINGREQ
+        assert play.broker(PINGRESP).take()[1] == b""
+        assert play.at(15.0).take()[1] == PINGREQ
+        play.broker(PINGRESP)
+        assert play.at(20.0).state is State.OPEN
+        assert refusal(play.take()[0], version).reason == 0, "and no answer to what it has not asked"
+
+    def test_a_broker_that_has_more_than_is_kept_is_not_blamed(self) -> None:
+        scene = Scene(connects(1, DELAY, (CLIENT, IP), max_delay=60.0))
+        plays = [scene.greet().upstream() for _ in range(2)]
+        for play in plays:
+            play.broker(connack())
+        plays[1].take()
+        for _ in range(17):
+            plays[1].broker(publish("t", bytes(65_536)))
+        assert plays[1].take()[0] == connack(reason=3)
+        assert (plays[1].state, plays[1].connection.broker_fault) == (State.CLOSED, None)
+
+    def test_each_limit_counts_whom_it_delays_once(self) -> None:
+        by_client = Limit(
+            "by-client", Event.CONNECT, DELAY, per=(CLIENT, IP), rate=ByClass((Rate(1, Fraction(60), 1),)), then=REJECT
+        )
+        scene = Scene(connects(1, DELAY), by_client)
+        scene.open()
+        play = scene.come()
+        scene.at(1.0)
+        play.client(connect())
+        assert play.state is State.QUEUED
+        assert [scene.engine.segment.tallies(slot)[2] for slot in (0, 1)] == [1, 1]
+
+    @pytest.mark.parametrize("waits", [False, True])
+    def test_an_observer_counts_who_has_come_in_once(self, waits: bool) -> None:
+        observes = connects(1, Cases(Action.OBSERVE), (CLIENT, IP), rate=ByClass((Rate(1, Fraction(60), 1),)))
+        pace = Limit("pace", Event.CONNECT, DELAY, per=(CLIENT,), rate=ByClass((Rate(1, Fraction(1), 2 - waits),)))
+        scene = Scene(observes, pace)
+        scene.open()
+        play = scene.greet()
+        assert (play.state is State.QUEUED) == waits
+        scene.at(1.0)
+        assert play.upstream().broker(connack()).state is State.OPEN
+        scene.greet().upstream().broker(connack(reason=5))
+        assert scene.engine.segment.tallies(0)[:2] == [1, 1]
+
     def test_it_waits_no_longer_than_max_delay_in_all(self) -> None:
         by_ip = connects(1, DELAY, max_delay=1.5)
         by_client = Limit(
@@ -391,6 +482,16 @@ class TestSize:
         told = refusal(scene.greet(5, "x" * 100).take()[0])
         assert told.reason == ReasonCode.PACKET_TOO_LARGE
         assert get(told.properties, PropertyId.USER_PROPERTY) is None
+
+
+class TestBans:
+    def test_an_address_that_is_banned_meanwhile(self) -> None:
+        scene = Scene()
+        play = scene.come()
+        key = BanKey(network=ip_network("192.0.2.1/32"))
+        scene.door.bans.load(sheet_of([Entry(key, "guessing", 0.0, 1_000_060.0, 1)], ()))
+        assert refusal(play.client(connect(5)).take()[0]).reason == ReasonCode.BANNED
+        assert scene.come().take() == (b"", b"", ["end"])
 
 
 class TestGuessing:

@@ -285,7 +285,8 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
     engine->taken_shared = false;
     /* Whom the broker has refused may have claimed the name of one who is exempt. */
     if (message->event == TG_AUTH_FAILURE ? subject->exempt_there : subject->exempt) {
-        for (uint32_t m = 0; m < matched; m++) tally(engine, entries[engine->matches[m].entry].slot, TG_TALLY_PASSED);
+        for (uint32_t m = 0; m < matched && !message->ask; m++)
+            tally(engine, entries[engine->matches[m].entry].slot, TG_TALLY_PASSED);
         return;
     }
     /* Between two messages the kernel has used the caches for other things: ask for all at once. */
@@ -369,7 +370,7 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
         if (by_size && action == TG_DELAY) action = limit->then[subject->version == 5][message->qos]; /* no wait will help */
         if (message->again) action = for_redelivery(action, by_size);
         if (action == TG_OBSERVE) {
-            if (message->held) continue;
+            if (message->quiet) continue;
             tally(engine, limit->slot, TG_OBSERVE);
             if (who != NULL && engine->tallies != NULL)
                 tg_note(engine, who, subject->source, message, limit->slot, whose, TG_OBSERVE, crowd, now_ns);

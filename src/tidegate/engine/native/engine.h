@@ -309,6 +309,7 @@ struct tg_message {
     uint8_t event, qos, retain; /* qos of a CONNECT: 0 at accept, 1 when it has been read (policy/stages.py) */
     bool again;                 /* may be with the receiver already: it is never dropped or rejected, only delayed */
     bool held;                  /* was delayed before: that is counted already */
+    bool quiet;                 /* what limits that observe say to it is not counted */
     bool ask;                   /* charge nothing */
     uint64_t turn;              /* what it has waited for, and its turn has come; 0: it has just arrived */
     uint32_t owed;              /* QoS 2 exchanges in shared windows for which its sender has yet to send PUBREL */
