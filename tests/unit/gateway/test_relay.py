@@ -135,15 +135,19 @@ class Scene:
         self.turns: list[Relay] = []
         self.ended: list[Connection] = []
         self.loop = Loop()
-        with pytest.MonkeyPatch.context() as patched:  # the relay takes its clock when it is made
-            patched.setattr(relay, "time", SimpleNamespace(monotonic=self.loop.time))
-            self.relay = Relay(self, self.loop)  # type: ignore[arg-type]
+        self.relay = self.made()
         self.client = Transport()
         self.broker = Transport()
         self.is_taken = self.relay.arrive(bytes([192, 0, 2, 1]))
         if self.is_taken:
             self.relay.connection_made(self.client)  # type: ignore[arg-type]
         self.upstream = Upstream(self.relay)
+
+    def made(self) -> Relay:
+        """One that goes by this clock."""
+        with pytest.MonkeyPatch.context() as patched:  # the relay takes its clock when it is made
+            patched.setattr(relay, "time", SimpleNamespace(monotonic=self.loop.time))
+            return Relay(self, self.loop)  # type: ignore[arg-type]
 
     def open_upstream(self, relay: Relay) -> None:
         self.opened.append(relay)
@@ -447,7 +451,7 @@ class TestRoom:
         limits = engine(Limit("shut", Event.CONNECT, Cases(Action.DROP), per=(Key(KeyKind.ALL),), rate=rate(1)))
         scene = Scene(limits)
         assert scene.is_taken
-        other = Relay(scene, scene.loop)  # type: ignore[arg-type]
+        other = scene.made()
         scene.room = 1
         assert not other.arrive(bytes([192, 0, 2, 1]))
         assert (scene.room, scene.relays) == (1, {scene.relay})
