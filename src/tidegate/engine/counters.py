@@ -93,10 +93,10 @@ class Refusal(IntEnum):
     """The broker is not available."""
     OPEN_FILES = 1
     """The worker's open-file limit has no room for another."""
-    BANNED = 3
-    """They are banned."""
     KEEPALIVE = 2
     """A keepalive longer than `max_keepalive`, in a version that cannot be told of another."""
+    BANNED = 3
+    """They are banned."""
 
 
 def create_block(rows: int) -> int:

@@ -85,11 +85,11 @@ class Room:
         return False
 
     def tell_shortage(self, error: OSError) -> None:
-        """Tell now and then that a connection to the broker had no socket: somebody else has taken what was spare."""
+        """Tell now and then that a connection had no socket: somebody else has taken what was spare."""
         now = self._clock()
         if now >= self._tell_shortage_at:
             self._tell_shortage_at = now + TELL_INTERVAL
-            self._log.warning("no socket for a connection to the broker", reason=error.strerror, clients=self.taken)
+            self._log.warning("no socket for a connection", reason=error.strerror, clients=self.taken)
 
     def leave(self) -> None:
         """Give the room of one client back."""

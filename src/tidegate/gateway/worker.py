@@ -19,7 +19,16 @@ from dataclasses import asdict, dataclass
 from typing import cast
 
 from ..engine.binding import Engine, Segment
-from ..engine.counters import LAG_BOUNDS, LAG_BUCKETS, LAG_COUNT, LAG_MICROSECONDS, Counters, open_block
+from ..engine.counters import (
+    LAG_BOUNDS,
+    LAG_BUCKETS,
+    LAG_COUNT,
+    LAG_MICROSECONDS,
+    REFUSED,
+    Counters,
+    Refusal,
+    open_block,
+)
 from ..engine.errors import PolicyError
 from ..engine.memory import boot, map_memory
 from ..policy.address import Address
@@ -175,16 +184,16 @@ class Worker:
         for _ in range(ACCEPTED_AT_ONCE):
             try:
                 client, peer = listener.accept()
-            except (BlockingIOError, ConnectionAbortedError):
+            except BlockingIOError:
                 return
             except OSError as error:
-                if not is_shortage(error):
-                    raise
-                self.room.tell_shortage(error)
-                self._shed(listener)
-                self._loop.remove_reader(listener)
-                self._loop.call_later(ACCEPT_PAUSE, self._accept_again, listener, name)
-                return
+                if is_shortage(error):
+                    self.room.tell_shortage(error)
+                    self._shed(listener)
+                    self._loop.remove_reader(listener)
+                    self._loop.call_later(ACCEPT_PAUSE, self._accept_again, listener, name)
+                    return
+                continue  # the client is gone already, or the network failed it: accept(2) has the list
             relay = Relay(self, self._loop, name)
             if relay.arrive(address_of(peer)):
                 client.setblocking(False)
@@ -201,6 +210,7 @@ class Worker:
         with contextlib.suppress(OSError):
             for _ in range(BACKLOG):
                 listener.accept()[0].close()
+                self.counters.add(REFUSED + Refusal.OPEN_FILES, 1)
         with contextlib.suppress(OSError):
             self._spare = os.open(os.devnull, os.O_RDONLY)
 

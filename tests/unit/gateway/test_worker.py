@@ -278,7 +278,7 @@ class TestOpenUpstream:
             made.open_upstream(relay)
             await asyncio.wait_for(fake.failed.wait(), GUARD)
         assert tried == 3, "the next one is not refused unasked"
-        assert [event for event, _ in scene.log.of("warning")] == ["no socket for a connection to the broker"]
+        assert [event for event, _ in scene.log.of("warning")] == ["no socket for a connection"]
 
     async def test_for_a_client_that_has_gone_while_it_waited_none_is_opened(
         self, scene: Scene, monkeypatch: pytest.MonkeyPatch
