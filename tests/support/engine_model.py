@@ -238,6 +238,10 @@ class Model:
                 windows += [] if number is None else [window]
                 shares |= number is not None and not is_own
                 continue
+            if message.ask and message.event is Event.CONNECT and action is Action.BAN and _is_by_name(limit):
+                if not by_size:
+                    continue  # nobody is banned for a name that is only claimed
+                action = Action.REJECT
             by_window = not wait and not by_size and not before
             queue = before or (whose if not by_window else ITSELF if owes else window)
             refused.append(_Refusal(action, limit, wait // TICKS_OF_NS + 1, by_size, by_window, queue))
@@ -310,6 +314,10 @@ def _action(limit: Limit, client: Client, message: Message, *, by_size: bool) ->
     if message.again and action in (Action.DROP, Action.REJECT):
         return Action.DISCONNECT if by_size else Action.DELAY
     return action
+
+
+def _is_by_name(limit: Limit) -> bool:
+    return any(key.kind in (KeyKind.CLIENT, KeyKind.USERNAME, KeyKind.CAPTURE) for key in limit.per)
 
 
 def _of(cases: Cases, client: Client, message: Message) -> Action:

@@ -26,9 +26,11 @@ from tidegate.policy.model import (
 NOW = 1000.0
 REJECT = Cases(Action.REJECT)
 DELAY = Cases(Action.DELAY)
+BAN = Cases(Action.BAN)
 ADDRESS = IPv4Address("10.0.0.1")
 CLIENT = Client("c", "u", ADDRESS)
 ANYBODY = Conditions()
+FROM_HERE = Conditions(cidr=(IPv4Network("10.0.0.0/8"),))
 CONNECT = 90
 """Bytes."""
 
@@ -150,10 +152,22 @@ def test_who_is_asked_is_not_charged() -> None:
     assert counted(engine, 1) == {"passed": 1, "reject": 1}
 
 
+def test_whom_a_name_would_have_banned_is_not_told_so_before_it_is_proven() -> None:
+    engine = engine_of(limit(KeyKind.CLIENT, 1, on_excess=BAN), limit(name="by-ip", on_excess=BAN))
+    assert connect(engine) == "pass"
+    assert [connect(engine, ask=True), connect(engine)] == ["pass", "ban"]
+    assert counted(engine) == {"passed": 1, "ban": 1}
+    assert [accept(engine), accept(engine), accept(engine, ask=True)] == ["pass", "pass", "ban"]
+
+
+def test_who_is_exempt_is_counted_when_it_has_come_in() -> None:
+    friend = ClientClass("friend", FROM_HERE, exempt=True)
+    engine = engine_of(limit(KeyKind.CLIENT, 1), classes=(friend,))
+    assert [connect(engine, ask=True), connect(engine)] == ["pass", "pass"]
+    assert counted(engine) == {"passed": 1}
+
+
 # At accept only the place is known
-
-
-FROM_HERE = Conditions(cidr=(IPv4Network("10.0.0.0/8"),))
 
 
 @pytest.mark.parametrize(

@@ -242,6 +242,14 @@ class TestPaced:
         scene.at(1.0)
         assert (first.state, second.state) == (State.CLOSED, State.GREETING)
 
+    def test_who_has_hung_up_while_it_was_not_read_takes_nothing(self) -> None:
+        scene = Scene(connects(1, DELAY))
+        scene.come()
+        first, second = scene.come(), scene.come()
+        first.connection.has_hung_up = lambda: True
+        scene.at(1.0)
+        assert scene.states(first, second) == [State.CLOSED, State.GREETING]
+
     def test_more_than_is_kept_of_one_that_waits(self) -> None:
         scene = Scene(connects(1, DELAY))
         scene.come()
@@ -482,9 +490,31 @@ class TestSize:
         told = refusal(scene.greet(5, "x" * 100).take()[0])
         assert told.reason == ReasonCode.PACKET_TOO_LARGE
         assert get(told.properties, PropertyId.USER_PROPERTY) is None
+        assert scene.greet(4, "x" * 100).take()[0] == connack(reason=3)
 
 
 class TestBans:
+    @pytest.mark.parametrize("name", [CLIENT, Key(KeyKind.USERNAME)])
+    def test_nobody_is_banned_for_a_name_that_he_only_claims(self, name: Key) -> None:
+        scene = Scene(connects(1, Cases(Action.BAN), (name, IP)))
+        scene.open()
+        for _ in range(3):
+            stranger = scene.greet().upstream()
+            stranger.take()
+            assert stranger.broker(connack(reason=5)).take()[0] == connack(reason=5)
+        assert scene.offences == []
+        play = scene.greet().upstream()
+        play.take()
+        assert play.broker(connack()).take() == (connack(reason=5), b"", ["end"])
+        assert scene.offences == [("connects", "c", None, ADDRESS)]
+        assert scene.engine.segment.tallies(0)[6] == 1
+
+    @pytest.mark.parametrize(("per", "offences"), [((CLIENT, IP), 0), ((IP,), 1)])
+    def test_too_large_a_connect_does_not_go_on(self, per: tuple[Key, ...], offences: int) -> None:
+        scene = Scene(connects(1, Cases(Action.BAN), per, rate=ByClass(), size=ByClass(100)))
+        play = scene.greet(5, "x" * 100)
+        assert (play.state, len(scene.offences)) == (State.CLOSED, offences)
+
     def test_an_address_that_is_banned_meanwhile(self) -> None:
         scene = Scene()
         play = scene.come()
