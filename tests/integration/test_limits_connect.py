@@ -200,6 +200,19 @@ def test_who_goes_while_it_waits_is_forgotten_when_its_turn_comes(gateway: Limit
         assert gateway.metric("tidegate_waiting_connections") == 0
 
 
+def test_who_hangs_up_while_it_waits_takes_nothing(gateway: Limited) -> None:
+    source = address(3)
+    for _ in range(2):
+        with greet(gateway, source) as client:
+            assert told(client) == "CONNACK 0x00"
+    with greet(gateway, source):
+        until(lambda: gateway.metric("tidegate_waiting_connections") == 1, "one that waits")
+    passed = gateway.metric("tidegate_passed_total", limit="delay")
+    with relaxed(gateway):
+        until(lambda: gateway.metric("tidegate_waiting_connections") == 0, "the end of its wait")
+    assert gateway.metric("tidegate_passed_total", limit="delay") == passed
+
+
 @every_version
 def test_who_has_waited_for_too_long_is_refused(gateway: Limited, version: int) -> None:
     source = address(8)

@@ -35,6 +35,7 @@ cdef class Connection:
     cdef readonly object broker_fault
     cdef readonly bint doubt_broker
     cdef public object flusher
+    cdef public object has_hung_up
     cdef object _door
     cdef object _admission
     cdef bytes _address

@@ -140,6 +140,7 @@ _RETURN_CODES = {
     ReasonCode.SERVER_SHUTTING_DOWN: 3,
     ReasonCode.CONNECTION_RATE_EXCEEDED: 3,
     ReasonCode.QUOTA_EXCEEDED: 3,
+    ReasonCode.PACKET_TOO_LARGE: 3,
     ReasonCode.BANNED: 5,
     ReasonCode.CLIENT_IDENTIFIER_NOT_VALID: 2,
 }
@@ -185,6 +186,8 @@ class Connection:
         """True once the broker has closed an open connection without DISCONNECT, or has not answered CONNECT."""
         self.flusher: Callable[[], None] | None = None
         """The driver's: writes what `to_client` and `to_broker` hold and carries out `commands`."""
+        self.has_hung_up: Callable[[], bool] | None = None
+        """The driver's: whether the client's socket has closed. Of one that is not read nobody is told so."""
         self._door: Door | None = None
         self._admission: Admission | None = None
         self._address = b""
@@ -277,6 +280,9 @@ class Connection:
         """
         admission = self._admission
         assert admission is not None
+        if admission.lane is not None and self.has_hung_up is not None and self.has_hung_up():
+            self._end(Event.CLIENT_GONE)  # it has waited in vain, and is not charged
+            return GONE
         action = admission.look(self._now, late)
         if action == PASS:
             return PASSED
@@ -1332,6 +1338,7 @@ class Connection:
             self._leave(Event.REFUSED)
             return offer.wire
         self._connect = None
+        self.has_hung_up = None
         if admission is not None and not admission.has_places:
             self._admission = None
         self._receive_maximum = offer.receive_maximum

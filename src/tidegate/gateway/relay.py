@@ -10,10 +10,12 @@ Of the clients that have sent so much only a few are read in one turn, so that m
 import asyncio
 import fcntl
 import os
+import select
 import socket
 import termios
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from ..engine.counters import CONNECTIONS, CONNECTIONS_TOTAL, Counters
@@ -70,6 +72,15 @@ def bytes_waiting(transport: asyncio.Transport | None) -> bool:
     except OSError:
         return False
     return any(waiting)
+
+
+def has_hung_up(transport: asyncio.Transport | None) -> bool:
+    """Whether a peer has closed its socket, or its half: the loop does not notice while it does not read."""
+    if transport is None:
+        return True
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def address_of(peer: object) -> bytes:
@@ -152,6 +163,7 @@ class Relay:
         """The client has its transport."""
         self.client = transport
         self.connection.flusher = self.act
+        self.connection.has_hung_up = partial(has_hung_up, transport)
         self.act()
         if self.client_stopped:
             self.loop.call_soon(self._stop_again)
@@ -313,7 +325,7 @@ class Relay:
             return
         # A client that has left may have messages that are held; its connection ends when they have gone.
         if self.connection.state == _CLOSED and self in self.host.relays:
-            self.connection.flusher = None
+            self.connection.flusher = self.connection.has_hung_up = None
             self.host.relays.discard(self)
             self.host.counters.put(CONNECTIONS, len(self.host.relays))
         if self.broker is not None:

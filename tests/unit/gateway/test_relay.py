@@ -13,7 +13,7 @@ from tidegate.gateway import relay
 from tidegate.gateway.connection import LINGER, Connection
 from tidegate.gateway.guard import Guard
 from tidegate.gateway.hold import Hold
-from tidegate.gateway.relay import LARGE_READ, Relay, Upstream, address_of
+from tidegate.gateway.relay import LARGE_READ, Relay, Upstream, address_of, has_hung_up
 from tidegate.policy.model import Action, Cases, Event, Key, KeyKind, Limit
 
 
@@ -199,6 +199,18 @@ def test_bytes_cross_both_ways() -> None:
     assert scene.broker.take() == publish("a")
     scene.upstream.data_received(publish("b"))
     assert scene.client.take() == publish("b")
+
+
+@pytest.mark.parametrize("how", [socket.socket.close, lambda peer: peer.shutdown(socket.SHUT_WR)])
+def test_who_has_hung_up_is_known_without_reading(
+    peers: tuple[socket.socket, socket.socket], how: Callable[[socket.socket], object]
+) -> None:
+    client = Transport()
+    client.socket, peer = peers
+    peer.send(connect())
+    assert not has_hung_up(client)  # type: ignore[arg-type]
+    how(peer)
+    assert has_hung_up(client)  # type: ignore[arg-type]
 
 
 def test_connections_are_counted_while_they_are_open() -> None:
