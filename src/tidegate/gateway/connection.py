@@ -138,9 +138,6 @@ _DISCARDS = {
 _RETURN_CODES = {
     ReasonCode.SERVER_UNAVAILABLE: 3,
     ReasonCode.SERVER_SHUTTING_DOWN: 3,
-    ReasonCode.CONNECTION_RATE_EXCEEDED: 3,
-    ReasonCode.QUOTA_EXCEEDED: 3,
-    ReasonCode.PACKET_TOO_LARGE: 3,
     ReasonCode.BANNED: 5,
     ReasonCode.CLIENT_IDENTIFIER_NOT_VALID: 2,
 }
@@ -311,7 +308,10 @@ class Connection:
         if action == _DROP:
             self._end(Event.LIMITED)
         elif self.version:
-            self._refuse(denial.reason, denial.text, denial.properties)
+            reason = denial.reason
+            if self.version < 5 and reason is not ReasonCode.BANNED:
+                reason = ReasonCode.SERVER_UNAVAILABLE  # whatever a limit has against it, 3.x has but one code
+            self._refuse(reason, denial.text, denial.properties)
             self._end(Event.LIMITED)
         elif self._admission.tells():
             self.state = follow(State(self.state), Event.SHUT_OUT)
