@@ -100,6 +100,7 @@ class Admission:
         "_owner",
         "_packet",
         "_places",
+        "_turn",
         "_username",
         "_waited",
         "deadline",
@@ -123,6 +124,7 @@ class Admission:
         self._is_observed = False
         self._is_telling = False
         self._places: list[int] = []
+        self._turn = 0
         self._began = 0.0
         self._waited = 0.0
         self.deadline = NEVER
@@ -188,11 +190,15 @@ class Admission:
             self._is_asked or self._is_observed,  # once: when it is charged
         )
         self._is_observed = True
+        if not self._is_asked:
+            self._end_turn(now)
         if action == PASS:
             if not self._is_asked:
                 taken = engine.taken()
                 if taken is not None:
                     self._places += taken if isinstance(taken, tuple) else (taken,)
+            elif self.lane is not None:
+                self._turn = self.lane.key
             self._leave(now)
             return PASS
         self._door.waiting.wake_others()
@@ -208,6 +214,7 @@ class Admission:
 
     def fail(self, connack: Connack, version: int, now: float) -> int:
         """The broker has refused it: what limits on guessing say to that."""
+        self._end_turn(now)
         if connack.reason not in _AUTH_FAILURES[5 if version == 5 else 4]:
             return PASS
         action = self._door.engine.decide_failure(self.subject, now)
@@ -241,6 +248,7 @@ class Admission:
     def close(self, now: float) -> None:
         """The connection has ended."""
         self._leave(now)
+        self._end_turn(now)
         if self._is_telling:
             self._is_telling = False
             self._door.telling -= 1
@@ -300,6 +308,12 @@ class Admission:
         self.lane = Lane(self._owner, party(self._address), key)
         waiting.join(self.lane, wait, now)
         return True
+
+    def _end_turn(self, now: float) -> None:
+        """What it was asked for in its turn has been charged, or never will be: the next may be asked."""
+        if self._turn:
+            self._door.waiting.wake(self._turn, now)
+            self._turn = 0
 
     def _leave(self, now: float) -> None:
         if self.lane is None:

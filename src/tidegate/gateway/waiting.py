@@ -37,7 +37,7 @@ YIELD = 0.004
 MOST_TURNS = 128
 """In one run; between two runs the event loop does everything else."""
 ASKED_PAUSE = 0.02
-"""Seconds before the next of them: so long a broker may take to accept one, and more is charged by then."""
+"""Seconds before the next of them, unless the broker has answered before: what it has accepted is charged by then."""
 IPV6_PART = 7
 """Bytes of an IPv6 address that say whose it is."""
 NEVER = float("inf")

@@ -373,6 +373,21 @@ class TestByIdentity:
         scene.at(2.01)
         assert scene.states(plays[1]) == [State.OPENING]
 
+    @pytest.mark.parametrize("how", ["accepted", "refused", "gone"])
+    def test_the_next_waits_no_longer_than_for_the_brokers_answer(self, how: str) -> None:
+        scene = Scene(connects(1, DELAY, (CLIENT, IP), rate=ByClass((Rate(100, Fraction(1), 2),))))
+        for _ in range(2):
+            scene.open()
+        plays = [scene.greet() for _ in range(2)]
+        scene.at(0.5)
+        assert scene.states(*plays) == [State.OPENING, State.QUEUED]
+        if how == "gone":
+            plays[0].connection.client_closed()
+        else:
+            plays[0].upstream().broker(connack(reason=0 if how == "accepted" else 5))
+        scene.at(0.5)
+        assert scene.states(plays[1]) == [State.OPENING]
+
     def test_those_who_asked_at_once_are_paced_at_connack(self) -> None:
         scene = Scene(connects(1, DELAY, (CLIENT, IP)))
         plays = [scene.greet() for _ in range(2)]
