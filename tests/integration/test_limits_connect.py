@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from support import wire
-from support.limited import AMPLE, UNBOUNDED, Limited, every_version, limited, login, unique
+from support.limited import AMPLE, UNBOUNDED, Limited, Watcher, burst, every_version, limited, login, unique
 from support.raw import CLOSED, OPEN, RawClient
 from support.sides import password_file
 from support.wait import until
@@ -283,6 +283,27 @@ def test_a_connection_that_waits_ends_with_the_gateway(tmp_path_factory: pytest.
             assert client.until_closed() == [CLOSED]
 
 
+def test_who_is_refused_at_connack_was_never_there(gateway: Limited) -> None:
+    """The broker has accepted it: its will is not fired."""
+    source, name = address(5), unique("willed")
+    will = wire.field("gone/" + name) + wire.field("")
+    connect = wire.connect(wire.V311, name, flags=0x06, rest=will)
+    with Watcher(gateway.broker, "gone/#") as watcher:
+        for _ in range(2):
+            with come(gateway, source) as client:
+                client.send(connect)
+                assert told(client) == "CONNACK 0x00"
+                client.send(b"\xe0\x00")
+                client.until_closed()
+        clients = [come(gateway, source) for _ in range(3)]
+        for client in clients:
+            client.send(connect)
+        for client in clients:
+            with client:
+                assert told(client) == refusal(wire.V311, 0)
+        assert watcher.messages() == []
+
+
 GUESSING = """
 [[limit]]
 name = "guessing"
@@ -302,6 +323,111 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Limited]:
     policy = GUESSING.replace("ACTION", "disconnect")
     with limited(directory, policy, broker_extra=extra, anonymous=False) as made:
         yield made
+
+
+BANS = """
+[class.friend]
+cidr = "127.11.0.0/16"
+exempt = true
+
+[[limit]]
+name = "guessing"
+on = "auth_failure"
+per = ["ip", "username"]
+rate = "3/h burst 3"
+ban = { first = "1h", factor = 4, max = "24h" }
+
+[[limit]]
+name = "flood"
+topic = "flood/#"
+per = ["ip", "username"]
+rate = "3/h burst 3"
+on_excess = "ban"
+
+[[limit]]
+name = "connects"
+on = "connect"
+cidr = "127.12.0.0/16"
+rate = "3/h burst 3"
+on_excess = "ban"
+"""
+
+
+@pytest.fixture(scope="module")
+def banning(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Limited]:
+    """The same broker, behind limits that ban."""
+    directory = tmp_path_factory.mktemp("banning")
+    file = password_file(directory, "plc:right")
+    with limited(directory, BANS, broker_extra=f"password_file {file}\n{UNBOUNDED}", anonymous=False) as made:
+        yield made
+
+
+def banned(version: int) -> str:
+    return f"CONNACK 0x{0x8A if version == wire.V5 else 5:02X}"
+
+
+def is_banned(gateway: Limited, source: str, version: int) -> bool:
+    """It takes the supervisor some milliseconds to tell its workers."""
+    with guess(gateway, source, version, "right") as client:
+        return told(client).startswith(banned(version))
+
+
+@every_version
+def test_who_guesses_is_banned_and_the_user_notices_nothing(banning: Limited, version: int) -> None:
+    source, home = address(10), address(10)
+    with guess(banning, home, version, "right") as owner:
+        assert told(owner) == "CONNACK 0x00"
+        for _ in range(3):
+            with guess(banning, source, version, "wrong") as client:
+                client.until_closed()
+        with guess(banning, source, version, "wrong") as client:
+            assert told(client).startswith(banned(version))
+        until(lambda: is_banned(banning, source, version), "the ban; a right password helps no more")
+        log = banning.broker.process.stderr().count("New client connected")
+        with guess(banning, source, version, "right") as client:
+            assert told(client).startswith(banned(version))
+        assert banning.broker.process.stderr().count("New client connected") == log
+        with guess(banning, source, version, "wrong", "other") as client:
+            assert not told(client).startswith("CONNACK 0x8A"), "another name from there"
+        assert owner.until_fence() == [OPEN]
+    with guess(banning, home, version, "right") as owner:
+        assert owner.until_fence() == ["CONNACK 0x00", OPEN]
+
+
+def test_an_exempt_address_is_not_banned(banning: Limited) -> None:
+    source = address(11)
+    for _ in range(6):
+        with guess(banning, source, wire.V5, "wrong") as client:
+            assert told(client).startswith("CONNACK 0x87")
+    with guess(banning, source, wire.V5, "right") as client:
+        assert client.until_fence() == ["CONNACK 0x00", OPEN]
+
+
+@every_version
+def test_a_flood_may_cost_the_connection_and_the_next(banning: Limited, version: int) -> None:
+    source = address(10)
+    with guess(banning, source, version, "right") as client:
+        assert told(client) == "CONNACK 0x00"
+        client.send(burst(version, f"flood/{source}", 4))
+        assert client.until_closed()[-1] == CLOSED
+
+    until(lambda: is_banned(banning, source, version), "the ban")
+
+
+def test_an_address_that_connects_too_often_is_banned(banning: Limited) -> None:
+    source = address(12)
+    for _ in range(3):
+        with guess(banning, source, wire.V5, "right") as client:
+            assert told(client) == "CONNACK 0x00"
+    with guess(banning, source, wire.V5, "right") as client:
+        assert told(client).startswith(banned(wire.V5))
+
+    def shut_out() -> bool:
+        with come(banning, source) as client:
+            client.send(wire.connect(wire.V5, "late"))
+            return client.until_closed() == [CLOSED]
+
+    until(shut_out, "the ban of the address, which is closed at accept")
 
 
 def guess(gateway: Limited, source: str, version: int, password: str, username: str = "plc") -> RawClient:

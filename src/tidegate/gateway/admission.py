@@ -175,7 +175,7 @@ class Admission:
         if self._is_banned():
             self._leave(now)
             return int(Action.REJECT if self._is_late else Action.DROP)
-        if late or (self.lane is None and self._is_late and not self._is_asked):
+        if late or (self.lane is None and self.is_accepted):
             turn = _NOBODY_BEFORE  # whoever comes as far as CONNACK has had its turn before CONNECT went on
         else:
             turn = 0 if self.lane is None else self.lane.key
@@ -233,6 +233,11 @@ class Admission:
         return bool(self._places)
 
     @property
+    def is_accepted(self) -> bool:
+        """Whether the broker has accepted it."""
+        return self._is_late and not self._is_asked
+
+    @property
     def is_asked(self) -> bool:
         """Whether it was let pass, or waits, without being charged: that is still to come."""
         return self._is_asked
@@ -261,7 +266,7 @@ class Admission:
 
     def _is_banned(self) -> bool:
         door = self._door
-        if door.engine.is_exempt(self.subject, self._is_late and not self._is_asked):
+        if door.engine.is_exempt(self.subject, self.is_accepted):
             return False
         now = door.wall_clock()
         ban = door.bans.of_address(self._address, now)  # later too: it may have been banned meanwhile

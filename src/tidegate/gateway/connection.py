@@ -305,6 +305,8 @@ class Connection:
     def _keep_out(self, action: int, denial: Denial) -> None:
         """Refuse the client, and tell it, unless it is to be dropped or has not said how."""
         assert self._admission is not None
+        if self._admission.is_accepted:  # by the broker, which is to see a client that leaves, and fires no will
+            self._send_broker(Disconnect(ReasonCode.SUCCESS, []).write() if self.version == 5 else b"\xe0\x00")
         if action == _DROP:
             self._end(Event.LIMITED)
         elif self.version:

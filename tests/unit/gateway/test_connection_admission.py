@@ -315,6 +315,7 @@ class TestOpenConnections:
         first.upstream().broker(connack())
         second.upstream().broker(connack())
         assert (first.state, second.state) == (State.OPEN, State.CLOSED)
+        assert second.take()[1].endswith(b"\xe0\x00"), "the broker has accepted it, and is to fire no will"
         assert scene.greet().state is State.CLOSED
         assert scene.greet(client_id="d").state is State.OPENING
         first.connection.client_closed()
@@ -520,7 +521,7 @@ class TestBans:
         assert scene.offences == []
         play = scene.greet().upstream()
         play.take()
-        assert play.broker(connack()).take() == (connack(reason=5), b"", ["end"])
+        assert play.broker(connack()).take() == (connack(reason=5), b"\xe0\x00", ["end"])
         assert scene.offences == [("connects", "c", None, ADDRESS)]
         assert scene.engine.segment.tallies(0)[6] == 1
 
