@@ -363,14 +363,14 @@ async def test_stop_while_a_worker_is_replaced_leaves_no_process(
 @on_uvloop
 async def test_all_workers_take_bans_over_at_once_and_successors_begin_with_them(scene: Scene) -> None:
     async with scene.running(2) as supervisor:
-        generation = scene.sheet.publish(b'{"classes": [], "tables": []}')
+        generation = scene.sheet.publish(b'{"classes": [], "limits": {}, "tables": []}')
         supervisor.tell_bans()
         assert await supervisor.bans_known(generation)
         assert not scene.log.said
         pid = await kill(supervisor, 0)
         supervisor.tell_bans()  # also to one that is dead
         await eventually(restarted(supervisor, 0, pid), "the successor")
-        generation = scene.sheet.publish(b'{"classes": [], "tables": []}')
+        generation = scene.sheet.publish(b'{"classes": [], "limits": {}, "tables": []}')
         supervisor.tell_bans()
         await eventually(lambda: supervisor.trouble() is None, "the successor to accept")
         supervisor.tell_bans()
@@ -389,7 +389,7 @@ async def test_a_worker_that_takes_nothing_over_is_not_waited_for_for_ever(
             supervisor.tell_bans()
         assert not await supervisor.bans_known(scene.sheet.generation + 1)
         worker.resume()
-        generation = scene.sheet.publish(b'{"classes": [], "tables": []}')
+        generation = scene.sheet.publish(b'{"classes": [], "limits": {}, "tables": []}')
         supervisor.tell_bans()
         await eventually(lambda: any_known(supervisor, generation), "the worker to catch up")
 

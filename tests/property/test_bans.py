@@ -79,7 +79,7 @@ def test_workers_find_those_who_fit_and_the_ban_that_lasts_longest(
 def test_whom_a_limit_bans_is_found_again(policy: Policy, client: Client, per: list[object]) -> None:
     """The offender is kept out; and by an address nobody who is not of its network."""
     limit = Limit("l", policy.limits[0].on, policy.limits[0].on_excess, per=tuple(per))  # type: ignore[arg-type]
-    key = key_of_offence(limit, policy.classes, *client)
+    key = key_of_offence(limit.per, policy.classes, *client)
     client_id, username, address = client
     if key is None:
         return

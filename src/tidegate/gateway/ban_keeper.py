@@ -85,7 +85,7 @@ class BanKeeper:
         limit = self._limits.get(told.limit)
         if limit is None:  # a reload has taken it away meanwhile
             return
-        key = key_of_offence(limit, self._classes, told.client_id, told.username, told.address)
+        key = key_of_offence(limit.per, self._classes, told.client_id, told.username, told.address)
         if key is None:
             if limit.name not in self._nobody:
                 self._nobody.add(limit.name)
@@ -124,7 +124,7 @@ class BanKeeper:
 
     def counts(self) -> Iterator[BanCounts]:
         """Bans by limit: those that can ban now, BY_HAND, and OTHER for those that could."""
-        known = {limit.name for limit in self._limits.values() if Action.BAN in reached(limit.on_excess, limit.qos)}
+        known = {limit.name for limit in self._banning}
         known.add(BY_HAND)
         active: Counter[str] = Counter()
         for entry in self._book.active(self._clock()):
@@ -154,7 +154,7 @@ class BanKeeper:
         if dropped := self._book.trim(now):
             self.dropped += dropped
             self._log.warning("bans dropped that would have ended first: there are too many", bans=dropped, most=MOST)
-        self._sheet.publish(sheet_of(self._book.active(now), self._classes))
+        self._sheet.publish(sheet_of(self._book.active(now), self._classes, self._banning))
         self._is_outdated = False
         self._added = 0
 
@@ -217,6 +217,7 @@ class BanKeeper:
 
     def _set_policy(self, policy: Policy) -> None:
         self._limits = {limit.name: limit for limit in policy.limits}
+        self._banning = [limit for limit in policy.limits if Action.BAN in reached(limit.on_excess, limit.qos)]
         self._classes = capturing(policy.classes)
         self._nobody.clear()
 

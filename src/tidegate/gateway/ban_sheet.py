@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ..policy.ban_keys import BanKey
-from ..policy.model import ClientClass, Conditions
+from ..policy.model import ClientClass, Conditions, Limit
 from .ban_book import Entry
 
 CAPTURE = "capture:"
@@ -80,16 +80,20 @@ def read_sheet(fd: int) -> Sheet | None:
     return Sheet(generation, base, text) if len(text) == size and zlib.crc32(text) == checksum else None
 
 
-def sheet_of(bans: Iterable[Entry], classes: Sequence[ClientClass]) -> bytes:
-    """The bans as tables. `classes`: all that capture anything, by which clients of banned captures are found."""
+def sheet_of(bans: Iterable[Entry], classes: Sequence[ClientClass], limits: Iterable[Limit] = ()) -> bytes:
+    """The bans as tables. `classes`: all that capture anything, by which clients of banned captures are found.
+
+    `limits`: those that ban, so that a worker knows at once whom.
+    """
     tables: dict[Shape, dict[str, tuple[float, str]]] = {}
     for ban in bans:
-        shape, text = _place(ban.key)
+        shape, text = place_of(ban.key)
         table = tables.setdefault(shape, {})
         if text not in table or table[text][0] < ban.until:  # of several limits, the ban that lasts longest
             table[text] = ban.until, ban.limit
     document = {
         "classes": [_class(one) for one in classes],
+        "limits": {limit.name: [(key.kind, key.v4, key.v6, key.capture) for key in limit.per] for limit in limits},
         "tables": [(*shape, table) for shape, table in tables.items()],
     }
     return _line(document)
@@ -97,14 +101,14 @@ def sheet_of(bans: Iterable[Entry], classes: Sequence[ClientClass]) -> bytes:
 
 def lines_of(bans: Iterable[Entry]) -> bytes:
     """The bans as lines behind tables."""
-    return b"".join(_line([*_place(ban.key), ban.until, ban.limit]) for ban in bans)
+    return b"".join(_line([*place_of(ban.key), ban.until, ban.limit]) for ban in bans)
 
 
 def _line(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode() + b"\n"
 
 
-def _place(key: BanKey) -> tuple[Shape, str]:
+def place_of(key: BanKey) -> tuple[Shape, str]:
     """Table and place in it. No text of MQTT holds U+0000, which therefore separates them."""
     texts = []
     family: int | None = None

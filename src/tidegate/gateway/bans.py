@@ -9,10 +9,13 @@ from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, NamedTuple
 
-from ..policy.ban_keys import short
+from ..policy.ban_keys import key_of_offence, short
 from ..policy.captures import possible_captures
-from ..policy.model import ClientClass, Conditions
-from .ban_sheet import CAPTURE, Shape, Sheet, address_text
+from ..policy.model import ClientClass, Conditions, Key, KeyKind
+from .ban_sheet import CAPTURE, Shape, Sheet, address_text, place_of
+
+AHEAD = 1.0
+"""Seconds that a worker bans by itself, the shortest ban there is: by then the supervisor has said for how long."""
 
 _SIZES = {0: 0, 4: 4, 6: 16}
 """Bytes of an address, by family; a Unix socket has none."""
@@ -49,6 +52,8 @@ class Bans:
         self._clients: list[_Table] = []
         self._has_captures = False
         self._classes: tuple[ClientClass, ...] = ()
+        self._limits: dict[str, tuple[Key, ...]] = {}
+        """What those count by that ban."""
         self._base = 0
         self._known = 0
         """Bytes of the sheet that have been read."""
@@ -69,15 +74,28 @@ class Bans:
         for family, bits, parts, bans in document["tables"]:
             self._make((family, bits, tuple(parts)), bans)
         self._classes = tuple(map(_class, document["classes"]))
+        self._limits = {
+            name: tuple(Key(KeyKind(kind), v4, v6, capture=capture) for kind, v4, v6, capture in per)
+            for name, per in document["limits"].items()
+        }
         self._add(lines)
 
     def _add(self, lines: bytes) -> None:
         for line in lines.split(b"\n")[:-1]:
             (family, bits, parts), text, until, limit = json.loads(line)
-            shape = family, bits, tuple(parts)
-            bans = (self._tables.get(shape) or self._make(shape, {})).bans
-            if text not in bans or bans[text][0] < until:
-                bans[text] = [until, limit]
+            self._put((family, bits, tuple(parts)), text, until, limit)
+
+    def _put(self, shape: Shape, text: str, until: float, limit: str) -> None:
+        bans = (self._tables.get(shape) or self._make(shape, {})).bans
+        if text not in bans or bans[text][0] < until:
+            bans[text] = [until, limit]
+
+    def expect(self, limit: str, client_id: str, username: str | None, address: bytes, now: float) -> None:
+        """Ban whom this limit has found over it, until the supervisor has done so: not one more attempt slips in."""
+        per = self._limits.get(limit)
+        key = None if per is None else key_of_offence(per, self._classes, client_id, username, _parsed(address))
+        if key is not None:
+            self._put(*place_of(key), now + AHEAD, limit)
 
     def _make(self, shape: Shape, bans: dict[str, list[Any]]) -> _Table:
         family, bits, parts = shape

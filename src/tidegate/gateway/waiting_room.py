@@ -14,7 +14,10 @@ class Guest(Protocol):
 
 
 class WaitingRoom:
-    """Of one worker. Full, it turns away whoever came last of the address that has the most waiting in it."""
+    """Of one worker. Full, it turns away whoever came last of the address that has the most waiting in it.
+
+    A storm from thousands of addresses must not make that dear: who has the most is known without a search.
+    """
 
     def __init__(self, size: int, counters: Counters) -> None:
         """`size`: connections."""
@@ -22,23 +25,24 @@ class WaitingRoom:
         self.counters = counters
         self.count = 0
         self._guests: dict[bytes, OrderedDict[Guest, None]] = {}
+        self._addresses: dict[int, OrderedDict[bytes, None]] = {}
+        """By how many guests they have."""
+        self._most = 0
 
     def enter(self, guest: Guest, address: bytes, now: float) -> bool:
         """Let it wait; False: no, there is no room, and nobody has more of it than its own address."""
         own = self._guests.get(address)
         last: Guest | None = None
         if self.count >= self.size:
-            most = max(self._guests.values(), key=len, default=own)
-            if most is None or len(most) <= (0 if own is None else len(own)) + 1:
+            if self._most <= (0 if own is None else len(own)) + 1:
                 return False
-            last = next(reversed(most))
-        if own is None or not own:
-            own = self._guests.setdefault(address, OrderedDict())
+            last = next(reversed(self._guests[next(iter(self._addresses[self._most]))]))
+        if own is None:
+            own = self._guests[address] = OrderedDict()
         own[guest] = None
-        self.count += 1
+        self._count(address, len(own) - 1, len(own))
         if last is not None:  # who is let in after all may come back at once, and finds the room full
             last.turn_away(now)
-        self.counters.put(WAITING_CONNECTIONS, self.count)
         return True
 
     def leave(self, guest: Guest, address: bytes) -> None:
@@ -47,7 +51,20 @@ class WaitingRoom:
         if own is None or guest not in own:
             return
         del own[guest]
+        self._count(address, len(own) + 1, len(own))
         if not own:
             del self._guests[address]
-        self.count -= 1
+
+    def _count(self, address: bytes, before: int, after: int) -> None:
+        """An address has one guest more, or one less."""
+        if before:
+            of_size = self._addresses[before]
+            del of_size[address]
+            if not of_size:
+                del self._addresses[before]
+        if after:
+            self._addresses.setdefault(after, OrderedDict())[address] = None
+        if after > self._most or self._most not in self._addresses:
+            self._most = after
+        self.count += after - before
         self.counters.put(WAITING_CONNECTIONS, self.count)

@@ -255,7 +255,10 @@ class Worker:
         It may be called for each attempt: what the supervisor has heard just now it is not told again.
         """
         line = self._tellings.line(limit, client_id, username, address, time.monotonic())
-        if line is not None and self.say is not None:
+        if line is None:
+            return
+        self.bans.expect(limit, client_id, username, address, time.time())
+        if self.say is not None:
             self.say(line)
 
     def load_bans(self) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from .captures import possible_captures
 from .keys import MAX_KEYS
-from .model import ClientClass, KeyKind, Limit
+from .model import ClientClass, Key, KeyKind
 from .patterns import is_capture, read_network
 from .problems import BadValue, printable
 
@@ -72,7 +72,7 @@ def short(text: str) -> str:
 
 
 def key_of_offence(
-    limit: Limit,
+    per: Sequence[Key],
     classes: Sequence[ClientClass],
     client_id: str,
     username: str | None,
@@ -88,9 +88,9 @@ def key_of_offence(
     is_unix = False
     names: dict[str, Any] = {}
     captures: dict[str, str] = {}
-    needs_captures = any(key.kind is KeyKind.CAPTURE for key in limit.per)
+    needs_captures = any(key.kind is KeyKind.CAPTURE for key in per)
     found = possible_captures(classes, client_id, username, address) if needs_captures else {}
-    for key in limit.per:
+    for key in per:
         match key.kind:
             case KeyKind.IP:
                 network, is_unix = _network(address, key.v4, key.v6), address is None

@@ -9,6 +9,7 @@ import pytest
 from tidegate.gateway.ban_book import Entry
 from tidegate.gateway.ban_sheet import BanSheet, Sheet, lines_of, read_sheet, sheet_of
 from tidegate.policy.ban_keys import BanKey
+from unit.policy.reading import settings_of
 
 
 @pytest.fixture
@@ -73,10 +74,14 @@ def test_bans_are_in_tables_by_what_their_keys_consist_of() -> None:
                 entry(BanKey(ip_network("192.0.2.0/24"), client_id="c", is_anonymous=True)),
             ],
             (),
+            settings_of(
+                '[[limit]]\nname = "guess"\non = "auth_failure"\nper = ["ip/24", "username"]\nrate = "1/s"'
+            ).policy.limits,
         )
     )
     assert document == {
         "classes": [],
+        "limits": {"guess": [[3, 24, 64, ""], [2, 32, 64, ""]]},
         "tables": [
             [4, 32, [], {"c0000207": [100.0, "guess"], "c0000208": [math.inf, "guess"]}],
             [6, 32, [], {"20010db8": [100.0, "guess"]}],

@@ -5,7 +5,7 @@ import pytest
 
 from tidegate.gateway.ban_book import Entry
 from tidegate.gateway.ban_sheet import Sheet, lines_of, sheet_of
-from tidegate.gateway.bans import Ban, Bans
+from tidegate.gateway.bans import AHEAD, Ban, Bans
 from tidegate.policy.ban_keys import BanKey, short
 from tidegate.policy.captures import capturing
 from tidegate.policy.model import ClientClass
@@ -175,3 +175,63 @@ class TestTake:
         classes = capturing(settings_of(CLASSES).policy.classes)
         made.load(sheet_of([], classes) + lines_of([self.entry(BanKey(captures=(("tenant", "acme"),)))]))
         assert made.of_client("c", "acme:u", UNIX, NOW)
+
+
+class TestExpected:
+    """A worker bans at once, and the supervisor says for how long."""
+
+    LIMITS = """
+    [class.tenant]
+    username = "{tenant}:*"
+    [[limit]]
+    name = "both"
+    on = "auth_failure"
+    per = ["ip/24/56", "username"]
+    rate = "1/min"
+    [[limit]]
+    name = "tenants"
+    per = ["tenant", "ip"]
+    rate = "1/min"
+    on_excess = "ban"
+    [[limit]]
+    name = "other"
+    rate = "1/min"
+    """
+
+    def sheet(self) -> bytes:
+        policy = settings_of(self.LIMITS).policy
+        return sheet_of([], capturing(policy.classes), policy.limits[:2])
+
+    def made(self) -> Bans:
+        made = Bans()
+        made.take(Sheet(1, 1, self.sheet()))
+        return made
+
+    def test_whom_the_limit_counts(self) -> None:
+        made = self.made()
+        made.expect("both", "c", "u", at("192.0.2.7"), NOW)
+        ban = Ban("both", NOW + AHEAD)
+        assert made.of_client("d", "u", at("192.0.2.8"), NOW) == ban
+        assert made.of_client("c", "u", at("192.0.3.7"), NOW) is None
+        assert made.of_client("c", "v", at("192.0.2.7"), NOW) is None
+        assert made.of_address(at("192.0.2.7"), NOW) is None
+        assert made.of_client("c", "u", at("192.0.2.7"), NOW + AHEAD) is None
+
+    def test_captures(self) -> None:
+        made = self.made()
+        made.expect("tenants", "c", "acme:u", at("192.0.2.7"), NOW)
+        assert made.of_client("d", "acme:v", at("192.0.2.7"), NOW)
+        assert made.of_client("d", "other:v", at("192.0.2.7"), NOW) is None
+
+    def test_the_supervisors_word_holds_longer(self) -> None:
+        made = self.made()
+        made.expect("both", "c", "u", at("192.0.2.7"), NOW)
+        key = BanKey(ip_network("192.0.2.0/24"), username="u")
+        made.take(Sheet(2, 1, self.sheet() + lines_of([Entry(key, "both", NOW, NOW + 30.0)])))
+        assert made.of_client("c", "u", at("192.0.2.7"), NOW + AHEAD) == Ban("both", NOW + 30.0)
+
+    @pytest.mark.parametrize(("limit", "client_id"), [("gone", "c"), ("other", "c")])
+    def test_a_limit_that_does_not_ban(self, limit: str, client_id: str) -> None:
+        made = self.made()
+        made.expect(limit, client_id, "u", at("192.0.2.7"), NOW)
+        assert made.of_client(client_id, "u", at("192.0.2.7"), NOW) is None

@@ -1,3 +1,6 @@
+import random
+from collections import Counter
+
 from tidegate.engine.counters import ROW_WORDS, WAITING_CONNECTIONS, Counters
 from tidegate.gateway.waiting_room import WaitingRoom
 
@@ -62,6 +65,31 @@ def test_nobody_makes_room_for_one_who_would_have_as_many() -> None:
     assert not Guest(one, A).enter()
     assert not Guest(one, B).enter()
     entered(one, C, 1)
+
+
+def test_who_has_the_most_is_known_whoever_comes_and_goes() -> None:
+    one = room(1000)
+    chance = random.Random(7)
+    addresses = [bytes([10, 0, 0, number]) for number in range(8)]
+    inside: list[Guest] = []
+    for _ in range(3000):
+        if inside and chance.random() < 0.48:
+            guest = inside.pop(chance.randrange(len(inside)))
+            one.leave(guest, guest.address)
+        else:
+            inside += entered(one, chance.choice(addresses), 1)
+        counts = Counter(guest.address for guest in inside)
+        one.size = one.count
+        stranger = Guest(one, bytes([10, 0, 1, 0]))
+        most = max(counts.values(), default=0)
+        assert stranger.enter() == (most > 1)
+        turned = [guest for guest in inside if guest.was_turned_away]
+        assert [counts[guest.address] for guest in turned] == [most] * (most > 1)
+        for guest in turned:
+            inside.remove(guest)
+        one.leave(stranger, stranger.address)
+        one.size = 1000
+        assert one.count == len(inside)
 
 
 def test_a_room_of_none() -> None:

@@ -18,7 +18,7 @@ def banned(
     )
     (limit,) = settings.policy.limits
     where = None if address is None else ip_address(address)
-    return key_of_offence(limit, settings.policy.classes, client_id, username, where)
+    return key_of_offence(limit.per, settings.policy.classes, client_id, username, where)
 
 
 class TestOfOffence:
