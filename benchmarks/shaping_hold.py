@@ -29,7 +29,7 @@ SIZES = (64, 2000)
 FLOOD_RATE = 10_000
 """Messages per second of all flooders of a kind."""
 PER_CONNECTION = 2 * 64 * 1024
-"""Bytes: a packet that is not whole yet (STORE of connection.py), and what the broker has not taken (relay.py)."""
+"""Bytes: a packet that is not whole yet (STORE of bounds.py), and what the broker has not taken (relay.py)."""
 ALLOWANCE = 2 * FLOODERS * PER_CONNECTION
 """Bytes that the connections may take besides."""
 CLIENTS, EACH = 20, 10.0

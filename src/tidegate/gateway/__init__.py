@@ -6,7 +6,9 @@ In reading order:
 - `handshake`: what CONNECT and CONNACK become on their way through;
 - `aliases`: topic aliases, which end here;
 - `guard`, `notices`: what limits do to one client's messages, and what it is told;
-- `connection`: one client and its upstream, sans I/O: bytes and the time in; bytes and commands out;
+- `connection`: one client and its upstream, sans I/O: bytes and the time in; bytes and commands out. Its text lists the
+  parts that it is made of: `conversation`, `opening`, `exchange`, `delaying`, `timing`;
+- `ordinals`, `scratch`: the numbers that these compare, and the packets that they are reading;
 - `relay`: the driver of a connection: two transports, backpressure, one timer;
 - `dial`, `probe`, `health`: reaching the broker, and whether it answers;
 - `worker`: a process with one event loop and all connections that its sockets accept;
@@ -16,5 +18,5 @@ In reading order:
 - `listeners`, `state`, `mosquitto`: listening sockets, the state directory, the embedded broker;
 - `supervisor`: the process that owns the sockets and keeps the workers alive.
 
-`aliases`, `guard`, `connection` and `relay` are compiled: they are the path of a packet.
+`aliases`, `guard`, `connection` with its parts, and `relay` are compiled: they are the path of a packet.
 """

@@ -1,6 +1,13 @@
-"""What any one client may take of time and size, whoever it is: settings of `[gateway]`."""
+"""What any one client may take of time and size, whoever it is: settings of `[gateway]`, and what is fixed."""
 
 from dataclasses import dataclass
+
+STORE = 65_536
+"""Bytes: packets up to this size are forwarded whole, larger PUBLISH packets as they come."""
+HEADER = 2 * 65_536 + 16
+"""Bytes: the topic and properties of a larger PUBLISH; room for a topic of any size and as much again."""
+STORED = 1_048_576
+"""Bytes: the largest packet other than PUBLISH. `max_packet` lowers it, never raises it."""
 
 
 @dataclass(frozen=True, slots=True)
