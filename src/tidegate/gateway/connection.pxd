@@ -1,5 +1,6 @@
 cimport cython
 
+from tidegate.engine.counters cimport Counters
 from tidegate.gateway.timing cimport Timing
 from tidegate.mqtt.ack cimport Ack
 from tidegate.mqtt.framing cimport Frame
@@ -20,6 +21,7 @@ cdef class Connection(Timing):
     cdef Py_ssize_t _broker_need
     cdef Py_ssize_t _client_pings
 
+    cdef void _begin(self, Counters counters, bounds, double now) except *
     @cython.locals(missing=Py_ssize_t)
     cpdef void client_bytes(self, bytes data, double now) except *
     @cython.locals(

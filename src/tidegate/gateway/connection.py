@@ -17,8 +17,8 @@ A connection is one object in six parts, each a class on top of the one before, 
 - `timing`: the clock;
 - `connection`: here, the packets of both sides.
 
-What a part calls of one above it, it declares itself. Together they are one compiled class: a call between them costs
-what it costs within.
+Each part begins and ends with those below it (`_begin`, `_end`). What a part calls of one above it, it declares itself.
+Compiled, they are one object: a call between parts costs what it costs within one.
 """
 
 from ..engine.counters import (
@@ -95,7 +95,10 @@ class Connection(Timing):
     """See the module's text. `now` is in seconds."""
 
     def __init__(self, counters: Counters, bounds: Bounds, now: float) -> None:
-        super().__init__(counters, bounds, now)
+        self._begin(counters, bounds, now)
+
+    def _begin(self, counters: Counters, bounds: Bounds, now: float) -> None:
+        Timing._begin(self, counters, bounds, now)
         self._broker_tail: bytearray | None = None
         """What has come of the broker's packet under way, if it is kept until it is whole."""
         self._broker_need = 0

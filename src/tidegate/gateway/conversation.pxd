@@ -25,6 +25,7 @@ cdef class Conversation:
     cdef bint _is_parked
     cdef bint _is_unread
 
+    cdef void _begin(self, Counters counters, bounds, double now) except *
     cdef void _send_broker(self, bytes data) except *
     cdef void _tell_client(self, bytes wire) except *
     cdef void _tell_waiting(self) except *

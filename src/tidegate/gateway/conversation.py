@@ -47,7 +47,8 @@ _RETURN_CODES = {
 class Conversation:
     """See the module's text. `now` is in seconds."""
 
-    def __init__(self, counters: Counters, bounds: Bounds, now: float) -> None:
+    def _begin(self, counters: Counters, bounds: Bounds, now: float) -> None:
+        """Be new. Each part of the connection calls that below it, then sets what it has."""
         self.counters = counters
         self.bounds = bounds
         self.state = GREETING

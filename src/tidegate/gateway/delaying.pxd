@@ -1,6 +1,7 @@
 cimport cython
 
 from tidegate.engine.binding cimport Engine
+from tidegate.engine.counters cimport Counters
 from tidegate.gateway.conversation cimport Conversation
 from tidegate.gateway.exchange cimport Exchange
 from tidegate.gateway.guard cimport Guard
@@ -30,6 +31,7 @@ cdef class Delaying(Exchange):
     cdef double _empty_by
     cdef bint _is_client_gone
 
+    cdef void _begin(self, Counters counters, bounds, double now) except *
     @cython.locals(
         text=bytes, start=Py_ssize_t, stop=Py_ssize_t, guard=Guard, action=cython.int, again=cython.bint,
         counted=cython.bint, size=Py_ssize_t, payload=Py_ssize_t

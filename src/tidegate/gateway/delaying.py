@@ -41,8 +41,8 @@ _DISCARDS = {
 class Delaying(Exchange):
     """See the module's text."""
 
-    def __init__(self, counters: Counters, bounds: Bounds, now: float) -> None:
-        super().__init__(counters, bounds, now)
+    def _begin(self, counters: Counters, bounds: Bounds, now: float) -> None:
+        Exchange._begin(self, counters, bounds, now)
         self._hold: Hold | None = None
         self._is_upstream_full = False
         self._own_may_go = False

@@ -1,5 +1,6 @@
 cimport cython
 
+from tidegate.engine.counters cimport Counters
 from tidegate.gateway.aliases cimport Aliases
 from tidegate.gateway.guard cimport Guard
 from tidegate.gateway.opening cimport Opening
@@ -19,6 +20,7 @@ cdef class Exchange(Opening):
     cdef bint _skipping
     cdef bytes _owed
 
+    cdef void _begin(self, Counters counters, bounds, double now) except *
     cdef bint _take_quota(self, int packet_id) except -1
     cdef void _settle(self, int packet_id) except *
     cdef void _count_sent(self) except *

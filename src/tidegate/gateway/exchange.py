@@ -19,8 +19,8 @@ MOST_TOLD = 100
 class Exchange(Opening):
     """See the module's text. "The PUBLISH just read" is what `scratch.publish` says."""
 
-    def __init__(self, counters: Counters, bounds: Bounds, now: float) -> None:
-        super().__init__(counters, bounds, now)
+    def _begin(self, counters: Counters, bounds: Bounds, now: float) -> None:
+        Opening._begin(self, counters, bounds, now)
         self._aliases: Aliases | None = None
         self._unacknowledged: set[int] | None = None
         """Packet identifiers of the client's that count against its Receive Maximum."""

@@ -1,5 +1,6 @@
 cimport cython
 
+from tidegate.engine.counters cimport Counters
 from tidegate.gateway.conversation cimport Conversation
 from tidegate.gateway.guard cimport Guard
 from tidegate.mqtt.framing cimport Frame
@@ -31,6 +32,7 @@ cdef class Opening(Conversation):
     cdef Py_ssize_t _broker_quota
     cdef Py_ssize_t _broker_packet
 
+    cdef void _begin(self, Counters counters, bounds, double now) except *
     cpdef void enter(self, door, bytes address, bytes listener) except *
     cdef int _admit(self, bint late=*) except -1
     cdef void _await_turn(self) except *

@@ -40,8 +40,8 @@ from .waiting import ASKED, GONE, PASSED, WAITS, Lane
 class Opening(Conversation):
     """See the module's text."""
 
-    def __init__(self, counters: Counters, bounds: Bounds, now: float) -> None:
-        super().__init__(counters, bounds, now)
+    def _begin(self, counters: Counters, bounds: Bounds, now: float) -> None:
+        Conversation._begin(self, counters, bounds, now)
         self.max_packet = bounds.max_packet
         self.connect_timeout = bounds.connect_timeout
         self.has_hung_up: Callable[[], bool] | None = None

@@ -1,5 +1,6 @@
 cimport cython
 
+from tidegate.engine.counters cimport Counters
 from tidegate.gateway.delaying cimport Delaying
 
 cdef int ARRIVED, EMPTYING, LEAVING, OPEN, OPENING, QUEUED, TURNED_AWAY
@@ -14,6 +15,7 @@ cdef class Timing(Delaying):
     cdef Py_ssize_t _packet_bytes
     cdef double _unread_since
 
+    cdef void _begin(self, Counters counters, bounds, double now) except *
     cpdef void tick(self, double now) except *
     cdef void _plan(self) except *
     cdef void _look_after_held(self) except *

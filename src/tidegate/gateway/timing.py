@@ -27,8 +27,8 @@ what must come of it within each `packet_timeout`, if not the rest. At the defau
 class Timing(Delaying):
     """See the module's text."""
 
-    def __init__(self, counters: Counters, bounds: Bounds, now: float) -> None:
-        super().__init__(counters, bounds, now)
+    def _begin(self, counters: Counters, bounds: Bounds, now: float) -> None:
+        Delaying._begin(self, counters, bounds, now)
         self.packet_timeout = bounds.packet_timeout
         self.client_excused = False
         """Set by the driver before a `tick`: silence is not the client's, for what it sent has not been read."""
