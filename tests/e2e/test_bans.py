@@ -13,7 +13,7 @@ import pytest
 from support import wire
 from support.broker import Broker
 from support.gateway import Gateway, tidegate_binary
-from support.raw import CLOSED, RawClient
+from support.raw import CLOSED, OPEN, RawClient
 from support.wait import GUARD, until
 
 MakeGateway = Callable[..., Gateway]
@@ -147,3 +147,12 @@ def test_who_is_banned_by_hand_is_refused_and_let_in_again(running: Gateway) -> 
     assert Told(running, "remove", "--all").code == 0
     with RawClient(running.port) as client:
         client.connect("eve")
+
+
+def test_who_is_banned_by_hand_goes_at_once(running: Gateway) -> None:
+    with RawClient(running.port, wire.V5) as evil, RawClient(running.port, wire.V5) as good:
+        evil.connect("evil")
+        good.connect("good")
+        assert Told(running, "add", "--client-id", "evil").code == 0
+        assert evil.until_closed()[-2:] == ["DISCONNECT 0x98", CLOSED]
+        assert good.until_fence() == [OPEN]

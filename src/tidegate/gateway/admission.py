@@ -20,7 +20,7 @@ from ..mqtt.connect import Connect
 from ..mqtt.properties import Properties, PropertyId, get
 from ..mqtt.reasons import ReasonCode
 from ..policy.model import Action
-from .bans import Bans
+from .bans import BY_HAND, Bans
 from .waiting import NEVER, Lane, Owner, Waiting, party
 from .waiting_room import Guest, WaitingRoom
 
@@ -77,6 +77,14 @@ class Door:
         self.wall_clock = wall_clock
         self.telling = 0
         """Connections that were refused at accept and are read so that they can be told."""
+
+    def expels(self, subject: "Subject", client_id: str, username: str | None, address: bytes) -> bool:
+        """Whether a client that is in is banned by hand: whom the operator bans is to go."""
+        if self.engine.is_exempt(subject, True):
+            return False
+        now = self.wall_clock()
+        found = self.bans.of_address(address, now), self.bans.of_client(client_id, username, address, now)
+        return any(ban is not None and ban.limit == BY_HAND for ban in found)
 
 
 class Visitor(Owner, Guest, Protocol):

@@ -17,6 +17,9 @@ from .ban_sheet import CAPTURE, Shape, Sheet, address_text, place_of
 AHEAD = 1.0
 """Seconds that a worker bans by itself, the shortest ban there is: by then the supervisor has said for how long."""
 
+BY_HAND = ""
+"""What a ban by hand has in the place of a limit's name."""
+
 _SIZES = {0: 0, 4: 4, 6: 16}
 """Bytes of an address, by family; a Unix socket has none."""
 
@@ -25,7 +28,7 @@ class Ban(NamedTuple):
     """Who is kept out, by what and until when."""
 
     limit: str
-    """The limit's name; "" for a ban by hand."""
+    """The limit's name; BY_HAND."""
     until: float
     """Wall time in seconds; infinite: for ever."""
 
@@ -58,13 +61,15 @@ class Bans:
         self._known = 0
         """Bytes of the sheet that have been read."""
 
-    def take(self, sheet: Sheet) -> None:
-        """Go by this sheet from now on."""
-        if sheet.base == self._base:
-            self._add(sheet.text[self._known :])
-        else:
+    def take(self, sheet: Sheet) -> bool:
+        """Go by this sheet from now on: whether there may be new bans by hand in it."""
+        is_new = sheet.base != self._base
+        if is_new:
             self.load(sheet.text)
+        else:
+            self._add(sheet.text[self._known :])
         self._base, self._known = sheet.base, len(sheet.text)
+        return is_new and any(ban[1] == BY_HAND for table in self._tables.values() for ban in table.bans.values())
 
     def load(self, text: bytes) -> None:
         """Go by these tables, and the lines behind them."""

@@ -106,6 +106,15 @@ class Connection(Timing):
         self._client_pings = 0
         """The client's pings that the broker has yet to answer."""
 
+    def expel(self) -> None:
+        """End it if its client is banned by hand. One that is not in yet is asked on its way."""
+        guard = self._guard
+        if guard is None or self._door is None or (self.state != OPEN and self.state != EMPTYING):
+            return
+        if self._door.expels(guard.subject, guard.client_id, guard.username, self._address):
+            self._dismiss(ReasonCode.ADMINISTRATIVE_ACTION, "banned")
+            self._end(Event.LIMITED)
+
     # Input: the client's side
 
     def client_bytes(self, data: bytes, now: float) -> None:

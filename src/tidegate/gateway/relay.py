@@ -254,6 +254,11 @@ class Relay:
         self.connection.upstream_takes(True, self.clock())
         self.act()
 
+    def expel(self) -> None:
+        """End this connection if its client is banned by hand."""
+        self.connection.expel()
+        self.act()
+
     def shut_down(self) -> None:
         """End this connection because the gateway is ending."""
         self.connection.shut_down()

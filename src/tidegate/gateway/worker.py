@@ -54,6 +54,8 @@ ACCEPTED_AT_ONCE = 64
 """Clients that are accepted in one turn of the event loop."""
 ACCEPT_PAUSE = 0.1
 """Seconds without accepting, when the system has no room for another connection."""
+EXPELLED_AT_ONCE = 100
+"""Connections that are looked at in one turn, whether their clients have been banned by hand."""
 READ_AT_ONCE = 4
 """Clients with much to say that are read in one turn of the event loop: at most 256 KiB each, some milliseconds."""
 READY = b"ready\n"
@@ -266,8 +268,16 @@ class Worker:
         sheet = read_sheet(self._orders.bans_fd)
         if sheet is None:
             return None
-        self.bans.take(sheet)
+        if self.bans.take(sheet):
+            self._run(self._expel())
         return sheet.generation
+
+    async def _expel(self) -> None:
+        """End the connections of whom the operator has banned, some in each turn of the event loop."""
+        for number, relay in enumerate(list(self.relays), 1):
+            relay.expel()
+            if number % EXPELLED_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     async def drain(self) -> None:
         """Accept no more and end all connections, spread over `drain_timeout`: wills and reconnects do not storm."""

@@ -5,7 +5,7 @@ import pytest
 
 from tidegate.gateway.ban_book import Entry
 from tidegate.gateway.ban_sheet import Sheet, lines_of, sheet_of
-from tidegate.gateway.bans import AHEAD, Ban, Bans
+from tidegate.gateway.bans import AHEAD, BY_HAND, Ban, Bans
 from tidegate.policy.ban_keys import BanKey, short
 from tidegate.policy.captures import capturing
 from tidegate.policy.model import ClientClass
@@ -169,6 +169,13 @@ class TestTake:
         made = Bans()
         made.load(sheet_of([self.entry(self.HERE, 70.0)], ()) + lines_of([self.entry(self.HERE, 60.0)]))
         assert made.of_address(at("192.0.2.7"), NOW) == Ban("until 70", 70.0)
+
+    def test_it_tells_of_new_bans_by_hand(self) -> None:
+        made = Bans()
+        assert not made.take(Sheet(5, 5, sheet_of([self.entry(self.HERE)], ())))
+        by_hand = sheet_of([Entry(self.THERE, BY_HAND, 0.0, math.inf)], ())
+        assert made.take(Sheet(6, 6, by_hand))
+        assert not made.take(Sheet(7, 6, by_hand + lines_of([self.entry(self.HERE)])))
 
     def test_a_capture_may_come_later(self) -> None:
         made = Bans()

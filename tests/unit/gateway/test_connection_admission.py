@@ -531,6 +531,29 @@ class TestBans:
         play = scene.greet(5, "x" * 100)
         assert (play.state, len(scene.offences)) == (State.CLOSED, offences)
 
+    @pytest.mark.parametrize(("by", "state"), [("", State.CLOSED), ("guessing", State.OPEN)])
+    @pytest.mark.parametrize("key", [BanKey(network=ip_network("192.0.2.1/32")), BanKey(client_id="c")])
+    def test_a_ban_by_hand_ends_what_is_open(self, key: BanKey, by: str, state: State) -> None:
+        scene = Scene()
+        here, other = scene.open(5), scene.open(5, "d", OTHER)
+        here.take()
+        scene.door.bans.load(sheet_of([Entry(key, by, 0.0, 1_000_060.0, 1)], ()))
+        for play in (here, other):
+            play.connection.expel()
+        assert (here.state, other.state) == (state, State.OPEN)
+        to_client, _, commands = here.take()
+        assert commands == (["end"] if state is State.CLOSED else [])
+        assert to_client[:1] + to_client[2:3] == (b"\xe0\x98" if state is State.CLOSED else b"")
+
+    def test_one_that_is_on_its_way_in_is_asked_there(self) -> None:
+        scene = Scene()
+        play = scene.greet().upstream()
+        scene.door.bans.load(sheet_of([Entry(BanKey(client_id="c"), "", 0.0, 1_000_060.0, 1)], ()))
+        play.connection.expel()
+        assert play.state is State.OPENING
+        play.broker(connack())
+        assert play.take()[0] == connack(reason=5)
+
     def test_an_address_that_is_banned_meanwhile(self) -> None:
         scene = Scene()
         play = scene.come()
