@@ -19,6 +19,9 @@ from .ports import accepts, free_port
 from .process import Process
 from .wait import until
 
+# One for all: each would read the certificates of the world anew. It keeps no connection that a gateway would wait for.
+_asking = httpx.Client(timeout=10, trust_env=False, headers={"connection": "close"})
+
 RELAY = bool(os.environ.get("TIDEGATE_TEST_RELAY"))
 """Whether the dumb relay stands in for the gateway."""
 _RELOADED = "policy reloaded"
@@ -88,7 +91,7 @@ class Gateway:
 
     def get(self, path: str) -> httpx.Response:
         """What the admin endpoint answers."""
-        return httpx.get(f"http://127.0.0.1:{self.admin_port}{path}", timeout=10, trust_env=False)
+        return _asking.get(f"http://127.0.0.1:{self.admin_port}{path}")
 
     def ready(self) -> bool:
         """Whether /readyz says that a client can connect and publish."""
