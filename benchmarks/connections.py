@@ -15,19 +15,17 @@ All run when none is named. Each is a module of its own, connections_NAME.py, wh
 Exit status: 0, or 1 when a promise was not kept.
 """
 
-import argparse
-import sys
 from collections.abc import Callable
 
-from .claims import Claim, table
+from .claims import Claim
 from .connections_files import files
 from .connections_guess import guess
 from .connections_refusals import refusals
 from .connections_setting import Setting
 from .connections_slow import slow
 from .connections_storm import storm
+from .demonstrations import add_names, run
 from .options import fraction, parser, positive
-from .stage import end_on_sigterm
 
 DEMONSTRATIONS: dict[str, Callable[[Setting], list[Claim]]] = {
     "storm": storm,
@@ -38,30 +36,16 @@ DEMONSTRATIONS: dict[str, Callable[[Setting], list[Claim]]] = {
 }
 
 
-def demonstrations(text: str) -> str:
-    if text not in DEMONSTRATIONS:
-        raise argparse.ArgumentTypeError(f"no demonstration {text}; there are {', '.join(DEMONSTRATIONS)}")
-    return text
-
-
 def main() -> None:
     line = parser("connections", __doc__)
-    line.add_argument("names", nargs="*", type=demonstrations, default=[], metavar="NAME", help="which; else all")
+    add_names(line, DEMONSTRATIONS)
     line.add_argument("--seconds", type=positive, default=10, metavar="N", help="of a storm, and of the rest before it")
     line.add_argument("--rate", type=positive, default=2000, metavar="N", help="connections per second of a storm")
     line.add_argument("--share", type=fraction, metavar="X", help="of a core, for the broker of `storm`")
     line.add_argument("--files", type=positive, default=2000, metavar="N", help="the open-file limit that is met")
     arguments = line.parse_args()
-    end_on_sigterm()
     setting = Setting(arguments.tidegate_command, arguments.seconds, arguments.rate, arguments.share, arguments.files)
-    failed = False
-    for name in arguments.names or DEMONSTRATIONS:
-        print(name, flush=True)
-        claims = DEMONSTRATIONS[name](setting)
-        print(table(claims), flush=True)
-        failed |= not all(claim.holds for claim in claims)
-    if failed:
-        sys.exit(1)
+    run(DEMONSTRATIONS, arguments.names, setting)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,10 @@ drop` shows what becomes of it without `delay`.
 Exit status: 0, or 1 when a promise was not kept.
 """
 
-import argparse
-import sys
 from collections.abc import Callable
 
-from .claims import Claim, table
+from .claims import Claim
+from .demonstrations import add_names, run
 from .options import parser, positive
 from .shaping_fairness import fairness
 from .shaping_hold import hold
@@ -26,7 +25,6 @@ from .shaping_keepalive import keepalive
 from .shaping_order import order
 from .shaping_policy import Setting
 from .shaping_window import window
-from .stage import end_on_sigterm
 
 DEMONSTRATIONS: dict[str, Callable[[Setting], list[Claim]]] = {
     "order": order,
@@ -37,28 +35,14 @@ DEMONSTRATIONS: dict[str, Callable[[Setting], list[Claim]]] = {
 }
 
 
-def demonstrations(text: str) -> str:
-    if text not in DEMONSTRATIONS:
-        raise argparse.ArgumentTypeError(f"no demonstration {text}; there are {', '.join(DEMONSTRATIONS)}")
-    return text
-
-
 def main() -> None:
     line = parser("shaping", __doc__)
-    line.add_argument("names", nargs="*", type=demonstrations, default=[], metavar="NAME", help="which; else all")
+    add_names(line, DEMONSTRATIONS)
     line.add_argument("--seconds", type=positive, default=60, metavar="N", help="of the flood of `hold`")
     line.add_argument("--on-excess", default="delay", metavar="ACTION", help="of the limits that delay")
     arguments = line.parse_args()
-    end_on_sigterm()
     setting = Setting(arguments.tidegate_command, arguments.on_excess, arguments.seconds)
-    failed = False
-    for name in arguments.names or DEMONSTRATIONS:
-        print(name, flush=True)
-        claims = DEMONSTRATIONS[name](setting)
-        print(table(claims), flush=True)
-        failed |= not all(claim.holds for claim in claims)
-    if failed:
-        sys.exit(1)
+    run(DEMONSTRATIONS, arguments.names, setting)
 
 
 if __name__ == "__main__":
