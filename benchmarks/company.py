@@ -11,8 +11,9 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from .claims import Claim, at_most, exactly, none
 from .peer import Acknowledged, Arrived, Event, Peer, heard, join, leave, subscribe
 from .sender import REFUSED
 
@@ -64,6 +65,17 @@ class Figures:
     def bearable(self) -> float:
         """The 99th percentile, in seconds, that is allowed to others who were like this at rest."""
         return max(self.arrived[1] * TWICE, self.arrived[1] + MORE)
+
+
+def undisturbed(who: str, rest: Figures, during: Figures, trouble: Sequence[object]) -> list[Claim]:
+    """What others are promised: none is disconnected, nothing lost, and their latency bearable."""
+    return [
+        none(f"{who} that were disconnected", trouble),
+        exactly(f"messages of {who} lost, of {rest.planned + during.planned}", 0, rest.harm + during.harm),
+        at_most(
+            f"99th percentile of the latency of {who}", round(rest.bearable * 1e3, 1), during.arrived[1] * 1e3, "ms"
+        ),
+    ]
 
 
 class Company:

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 
 from .claims import Claim, at_most, exactly, holds, none, within
-from .company import Company
+from .company import Company, undisturbed
 from .connections_setting import Setting
 from .memory import WARM_UP, close_all, open_clients
 from .metrics import Metrics
@@ -109,9 +109,7 @@ def files(setting: Setting) -> list[Claim]:
         exactly("complaints of the kernel in its log", 0, complaints),
         exactly("workers that ended", 0, restarts),
         none("of those inside: without an answer to PINGREQ", silent),
-        none("clients that publish: disconnected", company.trouble),
-        exactly(f"their messages lost, of {rest.planned + during.planned}", 0, rest.harm + during.harm),
-        at_most("99th percentile of their latency", round(rest.bearable * 1e3, 1), during.arrived[1] * 1e3, "ms"),
+        *undisturbed("clients that publish", rest, during, company.trouble),
         exactly(f"let in when {LEAVING} had left", LEAVING, len(others)),
         exactly("connections when all had left", 0, left),
         holds(f"let in once more: {once_more}, as many as before", once_more >= most),

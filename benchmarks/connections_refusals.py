@@ -13,7 +13,7 @@ from .connections_setting import Setting
 from .doors import BURST, DROPPING, RATE, STICK_TABLE, Door
 from .guestbook import start_noted
 from .stage import Stage, cpu_seconds
-from .stormer import SOURCES, Storm
+from .stormer import Storm, sources
 
 DOORS = (STICK_TABLE, DROPPING)
 ROUNDS = 3
@@ -44,7 +44,7 @@ def _measure(door: Door, setting: Setting) -> tuple[float, list[Claim]]:
         target = door.start(stage, broker, setting.tidegate)
         cpu = cpu_seconds(target.pid)
         crowd = Storm(
-            stage, "storm", target.port, setting.rate * TIMES, kinds="silent,hasty", sources=SOURCES[0], open=4000
+            stage, "storm", target.port, setting.rate * TIMES, kinds="silent,hasty", sources=sources(1)[0], open=4000
         )
         crowd.wait_ready(READY_SECONDS)
         time.sleep(setting.seconds)

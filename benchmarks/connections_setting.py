@@ -12,6 +12,8 @@ class Setting:
     """Of a storm, and of the rest before it."""
     rate: int
     """Connections per second of a storm."""
+    sources: int
+    """Addresses that a storm comes from."""
     share: float | None
     """Of a core, for the broker of a storm; None: all that it wants."""
     files: int

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import psutil
 
-from .claims import Claim, at_most, exactly, none, within
-from .company import Company, Figures
+from .claims import Claim, exactly, within
+from .company import Company, Figures, undisturbed
 from .connections_setting import Setting
 from .doors import INSPECT
 from .metrics import Metrics
@@ -76,18 +76,7 @@ class Outcome:
             exactly("connections at the broker of those who do not finish CONNECT", 0, self.starting.held),
             exactly("connections at the broker when they are gone", 0, self.starting.left),
             exactly("connections at the broker when those that trickle are gone", 0, self.trickling.left),
-            none("admitted clients that were disconnected", self.trouble),
-            exactly(
-                f"messages of theirs lost, of {self.without.planned + self.during.planned}",
-                0,
-                self.without.harm + self.during.harm,
-            ),
-            at_most(
-                "99th percentile of their latency",
-                round(self.without.bearable * 1e3, 1),
-                self.during.arrived[1] * 1e3,
-                "ms",
-            ),
+            *undisturbed("admitted clients", self.without, self.during, self.trouble),
         ]
         for siege in (self.starting, self.trickling):
             for kind, tally in siege.counts.kinds.items():

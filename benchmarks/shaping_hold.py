@@ -12,8 +12,8 @@ connections themselves take: at most ALLOWANCE. (PSS would stop the worker for m
 
 import time
 
-from .claims import Claim, at_most, exactly, none
-from .company import Company
+from .claims import Claim, at_most
+from .company import Company, undisturbed
 from .flooder import Flood
 from .rates import UNBOUNDED
 from .shaping_policy import Setting
@@ -77,9 +77,7 @@ def hold(setting: Setting) -> list[Claim]:
     bound = (POOL + ALLOWANCE) / MIB
     return [
         at_most("memory grew at the highest by (64 are the holds')", bound, (highest - base) / MIB, "MiB"),
-        exactly(f"messages of others lost, of {during.planned}", 0, before.harm + during.harm),
-        none("others disconnected", company.trouble),
-        at_most("99th percentile of others' latency", round(before.bearable * 1e3, 1), during.arrived[1] * 1e3, "ms"),
+        *undisturbed("others", before, during, company.trouble),
     ]
 
 

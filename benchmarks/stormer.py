@@ -1,7 +1,7 @@
 """Connections that come faster than they should, as a process of its own.
 
     python -m benchmarks.stormer --port PORT --rate N [--kinds silent,stalled,hasty,resetting]
-                                 [--sources 127.0.0.11,...] [--total N] [--open 2000] [--prefix storm]
+                                 [--sources 127.1.0.1,...] [--total N] [--open 2000] [--prefix storm]
 
 Opens --rate connections per second by a plan, from the addresses in turn, of the kinds in turn:
 
@@ -41,7 +41,6 @@ from .wire import publish_packet
 
 KINDS = ("silent", "stalled", "hasty", "resetting", "trickling", "dribbling")
 STORMING = KINDS[:4]
-SOURCES = ("127.0.0.11", "127.0.0.12", "127.0.0.13", "127.0.0.14")
 TICK_SECONDS = 0.002
 """Between two looks at the plan."""
 BYTE_SECONDS = 1.0
@@ -322,6 +321,11 @@ class Stormer:
         knock.socket.close()
 
 
+def sources(count: int) -> list[str]:
+    """So many addresses of 127.0.0.0/8 that nobody else here comes from."""
+    return [f"127.1.{number >> 8}.{number & 255}" for number in range(1, count + 1)]
+
+
 class Storm(Beside):
     """The process, on a stage. What it counted is there once it has been stopped."""
 
@@ -350,7 +354,7 @@ def main() -> None:
     line.add_argument("--port", type=positive, required=True)
     line.add_argument("--rate", type=float, required=True, metavar="N", help="connections per second")
     line.add_argument("--kinds", type=kinds, default=list(STORMING), metavar="KIND,...")
-    line.add_argument("--sources", type=lambda text: text.split(","), default=list(SOURCES), metavar="ADDRESS,...")
+    line.add_argument("--sources", type=lambda text: text.split(","), default=sources(4), metavar="ADDRESS,...")
     line.add_argument("--total", type=int, default=0, metavar="N", help="connections in all; 0: no end")
     line.add_argument("--open", type=positive, default=2000, metavar="N", help="connections at a time")
     line.add_argument("--prefix", default="storm", help="of client identifiers")

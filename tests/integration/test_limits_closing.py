@@ -1,7 +1,7 @@
 """What becomes of delayed messages when their connection ends: a DISCONNECT waits for them, any other end does not."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -57,14 +57,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Limited]:
         yield made
 
 
-@contextmanager
-def freed(gateway: Limited) -> Iterator[None]:
+def freed(gateway: Limited) -> AbstractContextManager[None]:
     """With limits that let go what waits."""
-    gateway.gateway.reload(policy(AMPLE))
-    try:
-        yield
-    finally:
-        gateway.gateway.reload(policy())
+    return gateway.under(policy(AMPLE), policy())
 
 
 def discarded(gateway: Limited, reason: str) -> float:

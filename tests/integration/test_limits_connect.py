@@ -5,7 +5,7 @@ Every test comes from addresses of its own (127.0.0.0/8), so that no budget is s
 
 import itertools
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 
 import pytest
 
@@ -113,14 +113,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Limited]:
         yield made
 
 
-@contextmanager
-def relaxed(gateway: Limited) -> Iterator[None]:
+def relaxed(gateway: Limited) -> AbstractContextManager[None]:
     """With limits that let in who waits."""
-    gateway.gateway.reload(policy(AMPLE))
-    try:
-        yield
-    finally:
-        gateway.gateway.reload(policy())
+    return gateway.under(policy(AMPLE), policy())
 
 
 def come(gateway: Limited, source: str, version: int = wire.V311) -> RawClient:

@@ -6,7 +6,7 @@ The rates are by the hour, so that what must wait does. It goes on when a reload
 import json
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
@@ -80,14 +80,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Limited]:
         yield made
 
 
-@contextmanager
-def freed(gateway: Limited) -> Iterator[None]:
+def freed(gateway: Limited) -> AbstractContextManager[None]:
     """With limits that let go what waits."""
-    gateway.gateway.reload(policy(AMPLE))
-    try:
-        yield
-    finally:
-        gateway.gateway.reload(policy())
+    return gateway.under(policy(AMPLE), policy())
 
 
 # What waits, and what does not

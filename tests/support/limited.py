@@ -46,6 +46,15 @@ class Limited:
         """The gateway's."""
         return self.gateway.port
 
+    @contextmanager
+    def under(self, policy: str, after: str) -> Iterator[None]:
+        """With another policy for a while, and `after` from then on."""
+        self.gateway.reload(policy)
+        try:
+            yield
+        finally:
+            self.gateway.reload(after)
+
     def metric(self, name: str, **labels: str) -> float:
         """See `metric`."""
         return metric(self.gateway, name, **labels)

@@ -21,6 +21,7 @@ from ..mqtt.properties import Properties, PropertyId, get
 from ..mqtt.reasons import ReasonCode
 from ..policy.model import Action
 from .bans import BY_HAND, Bans
+from .notices import retry_after, whole_ms
 from .waiting import NEVER, Lane, Owner, Waiting, party
 from .waiting_room import Guest, WaitingRoom
 
@@ -52,9 +53,7 @@ class Denial(NamedTuple):
     @property
     def properties(self) -> Properties:
         """Those of MQTT 5, besides the reason string."""
-        if self.retry_ms is None:
-            return []
-        return [(PropertyId.USER_PROPERTY, ("retry-after-ms", str(self.retry_ms)))]
+        return [] if self.retry_ms is None else retry_after(self.retry_ms)
 
 
 class Door:
@@ -80,11 +79,10 @@ class Door:
 
     def expels(self, subject: "Subject", client_id: str, username: str | None, address: bytes) -> bool:
         """Whether a client that is in is banned by hand: whom the operator bans is to go."""
-        if self.engine.is_exempt(subject, True):
-            return False
         now = self.wall_clock()
         found = self.bans.of_address(address, now), self.bans.of_client(client_id, username, address, now)
-        return any(ban is not None and ban.limit == BY_HAND for ban in found)
+        by_hand = any(ban is not None and ban.limit == BY_HAND for ban in found)
+        return by_hand and not self.engine.is_exempt(subject, True)
 
 
 class Visitor(Owner, Guest, Protocol):
@@ -107,6 +105,7 @@ class Admission:
         "_listener",
         "_owner",
         "_packet",
+        "_party",
         "_places",
         "_turn",
         "_username",
@@ -122,6 +121,7 @@ class Admission:
         self._door = door
         self._owner = owner
         self._address = address
+        self._party = party(address)
         self._listener = listener
         self._client_id = ""
         self._username: str | None = None
@@ -274,17 +274,15 @@ class Admission:
 
     def _is_banned(self) -> bool:
         door = self._door
-        if door.engine.is_exempt(self.subject, self.is_accepted):
-            return False
         now = door.wall_clock()
         ban = door.bans.of_address(self._address, now)  # later too: it may have been banned meanwhile
         if ban is None and self._is_late:
             ban = door.bans.of_client(self._client_id, self._username, self._address, now)
-        if ban is None:
+        if ban is None or door.engine.is_exempt(self.subject, self.is_accepted):
             return False
         door.waiting.counters.add(REFUSED + Refusal.BANNED, 1)
         left = ban.until - now
-        self.denial = Denial(ReasonCode.BANNED, "banned", int(left * 1000) + 1 if left < inf else None)
+        self.denial = Denial(ReasonCode.BANNED, "banned", whole_ms(left) if left < inf else None)
         return True
 
     def _refuse(self, action: int) -> None:
@@ -298,7 +296,7 @@ class Admission:
         elif engine.by_window:
             self.denial = Denial(ReasonCode.QUOTA_EXCEEDED, f"over limit {limit}: too many open connections")
         else:
-            wait = int(engine.wait * 1000) + 1
+            wait = whole_ms(engine.wait)
             text = f"over limit {limit}: retry in {wait} ms"
             self.denial = Denial(ReasonCode.CONNECTION_RATE_EXCEEDED, text, wait)
 
@@ -314,11 +312,11 @@ class Admission:
             waiting.leave(self.lane, now)
         else:
             deadline = now + engine.max_delay - self._waited
-            if deadline <= now or not self._door.room.enter(self._owner, party(self._address), now):
+            if deadline <= now or not self._door.room.enter(self._owner, self._party, now):
                 return False
             self._began = now
             self.deadline = deadline
-        self.lane = Lane(self._owner, party(self._address), key)
+        self.lane = Lane(self._owner, self._party, key)
         waiting.join(self.lane, wait, now)
         return True
 
@@ -332,7 +330,7 @@ class Admission:
         if self.lane is None:
             return
         self._door.waiting.leave(self.lane, now)
-        self._door.room.leave(self._owner, party(self._address))
+        self._door.room.leave(self._owner, self._party)
         self.lane = None
         self._waited += now - self._began
         self.deadline = NEVER

@@ -13,7 +13,7 @@ from ..mqtt.errors import Fault, PacketError
 from ..mqtt.properties import Properties, PropertyId
 from ..mqtt.publish import Publish
 from ..mqtt.reasons import PacketType, ReasonCode
-from .notices import Notices
+from .notices import Notices, retry_after, whole_ms
 from .waiting import NEVER, Waiting
 
 if TYPE_CHECKING:  # compiled code knows it by guard.pxd; interpreted code is only handed one
@@ -230,7 +230,7 @@ class Guard:
 
     def _wait(self) -> int:
         """Milliseconds, rounded up."""
-        return int(self.engine.wait * 1000) + 1
+        return whole_ms(self.engine.wait)
 
     def _rejection(self, kind: PacketType, packet_id: int, brief: bool) -> bytes:
         """Quota exceeded, with the reason and when to come back, as far as the client wants it and takes it."""
@@ -238,7 +238,7 @@ class Guard:
         if self.told and not brief:
             retry: Properties = []
             if not self.engine.by_size and not self.engine.by_window:
-                retry = [(PropertyId.USER_PROPERTY, ("retry-after-ms", str(self._wait())))]
+                retry = retry_after(self._wait())
                 forms.insert(0, retry)
             forms.insert(0, [(PropertyId.REASON_STRING, self.reason()), *retry])
         wire = b""

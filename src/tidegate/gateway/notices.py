@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from ..mqtt.fields import write_text
 from ..mqtt.framing import packet
+from ..mqtt.properties import Properties, PropertyId
 from ..mqtt.reasons import PacketType, ReasonCode
 from ..mqtt.subscribe import Suback, Subscribe, Unsuback, Unsubscribe
 
@@ -23,6 +24,16 @@ MOST_PENDING = 64
 """Requests whose acknowledgement is awaited; beyond it the broker is asked as if it knew the topic."""
 
 _ACTIONS = ("pass", "observe", "delay", "drop", "reject", "disconnect", "ban")
+
+
+def whole_ms(seconds: float) -> int:
+    """Milliseconds after which `seconds` are over for certain."""
+    return int(seconds * 1000) + 1
+
+
+def retry_after(wait: int) -> Properties:
+    """The property that tells a client of MQTT 5 after how many milliseconds it may try again."""
+    return [(PropertyId.USER_PROPERTY, ("retry-after-ms", str(wait)))]
 
 
 class Notices:

@@ -161,6 +161,9 @@ class Relay:
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """The client has its transport."""
+        if self.ended:  # the gateway is ending, and was faster
+            transport.abort()
+            return
         self.client = transport
         self.connection.flusher = self.act
         self.connection.has_hung_up = partial(has_hung_up, transport)

@@ -469,6 +469,16 @@ class TestRoom:
         assert (scene.room, scene.relays) == (1, {scene.relay})
         assert (scene.counters.value(CONNECTIONS), scene.counters.value(CONNECTIONS_TOTAL)) == (1, 2)
 
+    def test_one_that_is_ended_before_it_has_a_transport_is_closed(self) -> None:
+        scene = Scene(room=2)
+        late, transport = scene.made(), Transport()
+        assert late.arrive(bytes([192, 0, 2, 1]))
+        late.shut_down()
+        late.connection_made(transport)  # type: ignore[arg-type]
+        assert transport.aborted
+        late.connection_lost(None)
+        assert (scene.room, scene.relays) == (1, {scene.relay})
+
     def test_a_client_without_an_upstream_has_its_room_until_it_goes(self) -> None:
         scene = Scene()
         assert scene.room == 0
