@@ -11,6 +11,7 @@ class FakeEngine:
     def __init__(self) -> None:
         self.wait = 0.05
         self.by_window = False
+        self.conflates = False
         self.ahead = 0.0
         self.rows = 0
         self.has_place = True

@@ -31,8 +31,6 @@ cdef extern from "native/engine.h":
         tg_range rate
         tg_range bandwidth
         uint32_t slot
-        uint8_t event
-        uint8_t actions[2][4]
     struct tg_choice:
         tg_range budgets
     struct tg_budget:
@@ -133,17 +131,17 @@ cdef extern from "native/engine.h":
         uint8_t exempt_there
     struct tg_profile:
         uint32_t entries
-    struct tg_entry:
-        uint32_t limit
-        uint64_t concurrent
+        uint32_t of[8]
     struct tg_message:
         const char *topic
         size_t topic_size
         uint64_t packet
         uint64_t payload
+        uint32_t behind
         uint8_t event
         uint8_t qos
         uint8_t retain
+        bint wild
         bint again
         bint held
         bint quiet
@@ -157,10 +155,12 @@ cdef extern from "native/engine.h":
         bint crowd
         bint by_size
         bint by_window
+        bint conflates
         uint8_t then
         uint64_t wait
         uint64_t queue
         uint64_t max_delay
+        uint32_t extra
     struct tg_cost:
         uint64_t ticks
         uint64_t burst
@@ -220,7 +220,12 @@ cdef extern from "native/engine.h":
     uint32_t tg_matching(tg_engine *engine, const tg_subject *subject, const tg_profile *profile, const tg_message *message, uint32_t *out)
     void tg_late(tg_engine *engine, const tg_subject *subject, const tg_who *who, const tg_message *message,
                  const tg_verdict *verdict, uint32_t action, uint64_t now_ns)
-    size_t tg_entries_at(const tg_policy *policy)
+    void tg_read_filter(tg_message *message)
+    uint32_t tg_will_delay(tg_engine *engine, const tg_subject *subject, const tg_profile *profile,
+                           const tg_message *message)
+    bint tg_delays(const tg_policy *policy, const tg_subject *subject, const tg_profile *profile, uint32_t event)
+    uint64_t tg_least_window(const tg_engine *engine, const tg_subject *subject, const tg_profile *profile,
+                             uint32_t event)
     uint64_t tg_window_free(tg_engine *engine, uint32_t place)
     uint64_t tg_window_count(const tg_segment *segment, uint64_t place)
     void tg_window_sweep(tg_engine *engine)
@@ -265,6 +270,11 @@ cdef class Engine:
         uint64_t packet, uint64_t payload, bint again, uint64_t now_ns, uint64_t turn, bint held, uint32_t owed, bint ask,
         bint quiet
     ) except -1
+    cdef void _forget(self) noexcept
+    cdef const tg_profile *_profile(self, Subject subject, int event) except? NULL
+    cpdef bint meets(self, Subject subject, int event) except -1
+    cpdef bint delays(self, Subject subject, int event=*) except -1
+    cpdef uint64_t window(self, Subject subject, int event) except? 0
     cpdef int resolve(self, Subject subject) except -1
     cpdef bint is_exempt(self, Subject subject, bint proven) except -1
     cpdef int decide(
@@ -277,6 +287,21 @@ cdef class Engine:
         bint quiet=*
     ) except -1
     cpdef int decide_failure(self, Subject subject, double now) except -1
+    cpdef int decide_subscribe(
+        self, Subject subject, bytes topic_filter, double now, uint64_t turn=*, bint held=*, bint ask=*, bint has=*
+    ) except -1
+    cpdef int decide_deliver(
+        self, Subject subject, bytes data, Py_ssize_t at, Py_ssize_t end, int qos, bint retain, uint64_t packet,
+        uint64_t payload, double now, uint64_t turn=*, bint held=*, uint32_t owed=*, bint ask=*, bint kept=*
+    ) except -1
+    cpdef int decide_will(
+        self, Subject subject, bytes topic, int qos, bint retain, uint64_t packet, uint64_t payload, double now,
+        uint64_t turn=*, bint held=*, bint ask=*
+    ) except -1
+    cpdef double will_delay(self, Subject subject, bytes topic, int qos, bint retain) except? -1
+    cpdef int decide_packet(
+        self, Subject subject, uint64_t packet, double now, uint64_t turn=*, bint held=*, bint ask=*
+    ) except -1
     cpdef object taken(self)
     cpdef uint64_t free(self, uint32_t place) except? 0
     cpdef uint64_t rows_to_wake(self) except? 0

@@ -120,7 +120,13 @@ class Engine:
     @property
     def slot(self) -> int: ...
     def late(self, subject: Subject, action: int, now: float) -> None: ...
-    def delays(self, subject: Subject) -> bool: ...
+    @property
+    def conflates(self) -> bool: ...
+    @property
+    def max_qos(self) -> int: ...
+    def meets(self, subject: Subject, event: int) -> bool: ...
+    def delays(self, subject: Subject, event: int = 0) -> bool: ...
+    def window(self, subject: Subject, event: int) -> int: ...
     def taken(self) -> int | tuple[int, ...] | None: ...
     @property
     def shares(self) -> bool: ...
@@ -173,6 +179,50 @@ class Engine:
         quiet: bool = False,
     ) -> int: ...
     def decide_failure(self, subject: Subject, now: float) -> int: ...
+    def decide_subscribe(
+        self,
+        subject: Subject,
+        topic_filter: bytes,
+        now: float,
+        turn: int = 0,
+        held: bool = False,
+        ask: bool = False,
+        has: bool = False,
+    ) -> int: ...
+    def decide_deliver(
+        self,
+        subject: Subject,
+        data: bytes,
+        at: int,
+        end: int,
+        qos: int,
+        retain: bool,
+        packet: int,
+        payload: int,
+        now: float,
+        turn: int = 0,
+        held: bool = False,
+        owed: int = 0,
+        ask: bool = False,
+        kept: bool = False,
+    ) -> int: ...
+    def decide_will(
+        self,
+        subject: Subject,
+        topic: bytes,
+        qos: int,
+        retain: bool,
+        packet: int,
+        payload: int,
+        now: float,
+        turn: int = 0,
+        held: bool = False,
+        ask: bool = False,
+    ) -> int: ...
+    def will_delay(self, subject: Subject, topic: bytes, qos: int, retain: bool) -> float: ...
+    def decide_packet(
+        self, subject: Subject, packet: int, now: float, turn: int = 0, held: bool = False, ask: bool = False
+    ) -> int: ...
     def judge(
         self,
         subject: Subject,

@@ -289,6 +289,18 @@ cdef class Subject:
         return 0 if self.subject == NULL else self.subject.first_class
 
 
+cdef void _write_message(tg_message *message, int event, bytes topic, int qos, bint retain) noexcept:
+    """One of which only is asked what limits it meets."""
+    memset(message, 0, sizeof(tg_message))
+    message.topic = topic
+    message.topic_size = <size_t>len(topic)
+    message.qos = qos
+    message.retain = retain
+    message.event = event
+    if event == 2:
+        tg_read_filter(message)
+
+
 cdef int _loads = 0  # by all engines, so that no client takes what another engine has resolved for its own
 
 
@@ -321,15 +333,20 @@ cdef class Engine:
         _loads += 1
         self.generation = _loads
         self.count = self.c.policy.head.limits
-        memset(&self.verdict, 0, sizeof(tg_verdict))  # its limit was one of the former policy
-        self.verdict.limit = TG_NONE
-        self.c.taken_count = 0
+        self._forget()  # its limit was one of the former policy
         self.profiles = {}
         self.profile_bytes = 0
         self.names = []
         for i in range(self.c.policy.head.limits):
             limit = &self.c.policy.limits[i]
             self.names.append((self.c.policy.text + limit.name.first)[: limit.name.count].decode(errors="replace"))
+
+    cdef void _forget(self) noexcept:
+        """As if the last verdict had been that no limit is met."""
+        memset(&self.verdict, 0, sizeof(tg_verdict))
+        self.verdict.limit = TG_NONE
+        self.verdict.extra = TG_NONE
+        self.c.taken_count = 0
 
     @property
     def limits(self) -> int:
@@ -409,24 +426,45 @@ cdef class Engine:
                 &self.c, subject.subject, &subject.who, &self.message, &self.verdict, action, <uint64_t>(now * 1e9)
             )
 
-    def delays(self, Subject subject) -> bool:
-        """Whether a limit may delay messages of this client."""
-        cdef const tg_entry *entries
-        cdef const tg_limit *limit
-        cdef const char *profile
+    @property
+    def conflates(self) -> bool:
+        """Of a delay: whether the newest message of its topic is enough."""
+        return self.verdict.conflates
+
+    @property
+    def max_qos(self) -> int:
+        """The largest QoS that the subscription just decided may have."""
+        return min(self.verdict.extra, 2)
+
+    # What limits know of a client, before anything is decided
+
+    cpdef bint meets(self, Subject subject, int event) except -1:
+        """Whether a limit on `event` (policy.model.Event) can meet this client, if only to observe it."""
+        cdef const tg_profile *profile = self._profile(subject, event)
+        return profile != NULL and profile.of[event] != profile.of[event + 1]
+
+    cpdef bint delays(self, Subject subject, int event = 0) except -1:
+        """Whether a limit on `event` may delay what concerns this client."""
+        cdef const tg_profile *profile = self._profile(subject, event)
+        return profile != NULL and tg_delays(&self.c.policy, subject.subject, profile, event)
+
+    cpdef uint64_t window(self, Subject subject, int event) except? 0:
+        """The smallest `concurrent` that holds for all messages of QoS 1 and 2 of this client together: 0 for none.
+
+        As it is written, or more where a scale factor above 1 says so: what one below takes away comes back.
+        """
+        cdef const tg_profile *profile = self._profile(subject, event)
+        return 0 if profile == NULL else tg_least_window(&self.c, subject.subject, profile, event)
+
+    cdef const tg_profile *_profile(self, Subject subject, int event) except? NULL:
+        """Which limits can meet a client; NULL when there are none at all."""
+        if not 0 <= event < 7:
+            raise IndexError("no such event")
         if not self.count:
-            return False
+            return NULL
         if subject.generation != self.generation:
             self.resolve(subject)
-        profile = subject.profile
-        entries = <const tg_entry *>(profile + tg_entries_at(&self.c.policy))
-        for i in range((<const tg_profile *>profile).entries):
-            limit = &self.c.policy.limits[entries[i].limit]
-            if limit.event == 0:
-                for qos in range(3):
-                    if limit.actions[subject.who.version == 5][qos] == 2:
-                        return True
-        return False
+        return <const tg_profile *><const char *>subject.profile
 
     # Messages in flight, and turns
 
@@ -555,6 +593,66 @@ cdef class Engine:
             False
         )
 
+    cpdef int decide_subscribe(
+        self, Subject subject, bytes topic_filter, double now, uint64_t turn = 0, bint held = False, bint ask = False,
+        bint has = False
+    ) except -1:
+        """The action for one filter of a SUBSCRIBE, `$share/NAME/` included. `max_qos` is what it may have, whatever the
+        action.
+
+        `has`: the client has this very subscription already, so it takes no place in windows. Else the place is kept
+        until the subscription ends. The rest is as for `decide`.
+        """
+        return self._decide(
+            subject, 2, topic_filter, 0, len(topic_filter), 0, False, 0, 0, has, <uint64_t>(now * 1e9), turn, held, 0,
+            ask, held
+        )
+
+    cpdef int decide_deliver(
+        self, Subject subject, bytes data, Py_ssize_t at, Py_ssize_t end, int qos, bint retain, uint64_t packet,
+        uint64_t payload, double now, uint64_t turn = 0, bint held = False, uint32_t owed = 0, bint ask = False,
+        bint kept = False
+    ) except -1:
+        """The action for a PUBLISH on its way to the client `subject`; PASS, DELAY or DROP.
+
+        `kept`: it must not be dropped, as others would not get it instead (a shared subscription): it is delayed, and
+        no `size` concerns it. `owed`: messages that the client has yet to acknowledge in windows that others share. The
+        rest is as for `decide`.
+        """
+        return self._decide(
+            subject, 3, data, at, end, qos, retain, packet, payload, kept, <uint64_t>(now * 1e9), turn, held, owed,
+            ask, held
+        )
+
+    cpdef int decide_will(
+        self, Subject subject, bytes topic, int qos, bint retain, uint64_t packet, uint64_t payload, double now,
+        uint64_t turn = 0, bint held = False, bint ask = False
+    ) except -1:
+        """The action for the will of a client that has gone; PASS, DELAY or DROP. `packet`: bytes of it as a PUBLISH."""
+        return self._decide(
+            subject, 4, topic, 0, len(topic), qos, retain, packet, payload, False, <uint64_t>(now * 1e9), turn, held,
+            0, ask, held
+        )
+
+    cpdef double will_delay(self, Subject subject, bytes topic, int qos, bint retain) except? -1:
+        """Seconds that this will is to be held back before it is decided: the most that a limit says, 0 when none does."""
+        cdef tg_message message
+        cdef const tg_profile *profile = self._profile(subject, 4)
+        if not 0 <= qos <= 2:
+            raise IndexError("no such QoS")
+        if profile == NULL:
+            return 0.0
+        _write_message(&message, 4, topic, qos, retain)
+        return tg_will_delay(&self.c, subject.subject, profile, &message) / 1e3
+
+    cpdef int decide_packet(
+        self, Subject subject, uint64_t packet, double now, uint64_t turn = 0, bint held = False, bint ask = False
+    ) except -1:
+        """The action for any packet of `packet` bytes behind CONNECT; PASS, DELAY, DISCONNECT or BAN."""
+        return self._decide(
+            subject, 5, b"", 0, 0, 0, False, packet, packet, False, <uint64_t>(now * 1e9), turn, held, 0, ask, held
+        )
+
     cdef int _decide(
         self, Subject subject, int event, bytes data, Py_ssize_t at, Py_ssize_t end, int qos, bint retain,
         uint64_t packet, uint64_t payload, bint again, uint64_t now_ns, uint64_t turn, bint held, uint32_t owed, bint ask,
@@ -564,9 +662,7 @@ cdef class Engine:
         if not 0 <= at <= end <= len(data) or not 0 <= qos <= 2 or not 0 <= event < 7:
             raise IndexError("no such topic, QoS or event")
         if not self.count:
-            memset(&self.verdict, 0, sizeof(tg_verdict))
-            self.verdict.limit = TG_NONE
-            self.c.taken_count = 0
+            self._forget()
             return 0
         if subject.generation != self.generation:
             self.resolve(subject)
@@ -575,14 +671,18 @@ cdef class Engine:
         message.packet = packet
         message.payload = payload
         message.event = event
+        message.behind = 0
         message.qos = qos
         message.retain = retain
+        message.wild = False
         message.again = again
         message.turn = turn
         message.held = held
         message.quiet = quiet
         message.owed = owed
         message.ask = ask
+        if event == 2:
+            tg_read_filter(message)
         tg_decide(
             &self.c, subject.subject, <const tg_profile *><const char *>subject.profile, &subject.who, message, now_ns,
             &self.verdict,
@@ -596,7 +696,10 @@ cdef class Engine:
         uint64_t payload = 0, bint again = False, int event = 0, *, uint64_t now_ns, uint64_t turn = 0,
         bint held = False, uint32_t owed = 0, bint ask = False,
     ) -> Verdict:
-        """The same, told in full, for any event (policy.model.Event); `now_ns` in nanoseconds."""
+        """The same, told in full, for any event (policy.model.Event); `now_ns` in nanoseconds.
+
+        `again`: `kept` of a message on its way to a client, `has` of a subscription, whose filter is `topic`.
+        """
         self._decide(
             subject, event, topic, 0, len(topic), qos, retain, packet, payload, again, now_ns, turn, held, owed, ask,
             held
@@ -620,23 +723,17 @@ cdef class Engine:
         """The numbers, in the policy's order of limits, of those that match; nothing is charged."""
         cdef tg_message message
         cdef bytes text = topic
-        if not 0 <= qos <= 2 or not 0 <= event < 7:
-            raise IndexError("no such QoS or event")
-        if not self.count:
+        cdef const tg_profile *profile = self._profile(subject, event)
+        if not 0 <= qos <= 2:
+            raise IndexError("no such QoS")
+        if profile == NULL:
             return []
-        if subject.generation != self.generation:
-            self.resolve(subject)
-        memset(&message, 0, sizeof(tg_message))
-        message.topic = text
-        message.topic_size = <size_t>len(text)
-        message.qos = qos
-        message.retain = retain
-        message.event = event
+        _write_message(&message, event, text, qos, retain)
         cdef uint32_t *out = <uint32_t *>PyMem_Malloc((len(self.names) + 1) * sizeof(uint32_t))
         if out == NULL:
             raise MemoryError
         try:
-            count = tg_matching(&self.c, subject.subject, <const tg_profile *><const char *>subject.profile, &message, out)
+            count = tg_matching(&self.c, subject.subject, profile, &message, out)
             return [out[i] for i in range(count)]
         finally:
             PyMem_Free(out)

@@ -9,9 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-LAYOUT = 2
+LAYOUT = 3
 NONE = 0xFFFF_FFFF
 EVENTS = 7
+SHARES = 7
+"""The tree of `$share/NAME/FILTER`, behind those of the events."""
 MAX_LIMITS = 10_000
 MAX_CLASSES = 256
 MAX_SLOTS = 65_534
@@ -19,6 +21,8 @@ MAX_LEVELS = 128
 MAX_CAPTURES = 16
 MAX_COMPONENTS = 64
 MAX_KEYS = 8
+OWN, CONFLATE, NO_WILD = 1, 2, 4
+"""Flags of a limit (`native/engine.h`)."""
 MAX_RATES = 4
 """Rates, and as many bandwidths, of one limit for one client."""
 
@@ -33,7 +37,7 @@ _HEAD = struct.Struct("<8sIIQ12I8IQ")
 _COVERED = 8 + 4 + 4 + 8
 """Bytes of the head before what the checksum covers."""
 RECORDS = {
-    "limit": struct.Struct("<QII2I2I2I2I2I2I2I2I4B8B8BIQ"),
+    "limit": struct.Struct("<QII2I2I2I2I2I2I2I2I2I4B8B8BIQ"),
     "class": struct.Struct("<QIII2B2x"),
     "group": struct.Struct("<II"),
     "condition": struct.Struct("<III"),

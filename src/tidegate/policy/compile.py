@@ -10,13 +10,17 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
 from ..engine.format import (
+    CONFLATE,
     LONGEST,
     MAX_CAPTURES,
     MAX_COMPONENTS,
     MAX_LEVELS,
+    NO_WILD,
     NONE,
     ONE,
+    OWN,
     RUN,
+    SHARES,
     Price,
     Range,
     Sections,
@@ -24,9 +28,10 @@ from ..engine.format import (
     literal,
     price,
 )
+from ..mqtt.topics import share_of
 from .model import Action, ByClass, Cases, Conditions, Event, Key, KeyKind, Limit, Policy, Rate
 from .stages import Stage, stage_of
-from .strictness import of_number, of_rates, ranked
+from .strictness import Strictness, of_duration, of_number, of_rates, ranked
 from .tree import Tree
 
 LARGEST_PACKET = 1 << 20
@@ -169,14 +174,15 @@ class _Compiler:
             *self.choices(limit.rate, identity, "rate"),
             *self.choices(limit.bandwidth, identity, _BYTES),
             *self.numbers(limit.concurrent),
-            *self.numbers(limit.size),
+            *self.numbers(limit.depth if limit.on is Event.SUBSCRIBE else limit.size),
+            *self.extra(limit),
             limit.on,
             sum(1 << qos for qos in limit.qos or _MESSAGE_QOS) if stage is None else 1 << stage,
             limit.retain,
             bool(limit.topic),
             *_table(limit.on_excess, versions),
             *_table(limit.then, versions),
-            any(key.kind is KeyKind.CLIENT for key in limit.per),
+            _flags(limit),
             int(limit.max_delay * 1e9),
         )
 
@@ -212,14 +218,21 @@ class _Compiler:
         except ValueError as error:
             raise TooMuch(str(error)) from error
 
-    def numbers(self, numbers: ByClass[int]) -> Range:
+    def numbers(self, numbers: ByClass[int], strictness: Strictness[int] = of_number) -> Range:
         """The same for plain numbers."""
-        found = [(self.classes[name], value) for name, value in ranked(numbers, of_number)]
+        found = ranked(numbers, strictness)
+        rows = [(self.classes[name], 0, 0, 0, _UNLIMITED if value is None else value) for name, value in found]
         if numbers.default is not None:
-            found.append((NONE, numbers.default))
-        return self.out.extend(
-            "choice", [(number, 0, 0, 0, _UNLIMITED if value is None else value) for number, value in found]
-        )
+            rows.append((NONE, 0, 0, 0, numbers.default))
+        return self.out.extend("choice", rows)
+
+    def extra(self, limit: Limit) -> Range:
+        """What only one event has: the largest QoS of a subscription, the milliseconds that a will is held back."""
+        if limit.on is not Event.WILL:
+            return self.numbers(limit.max_qos)
+        delays = limit.will_delay
+        named = {name: _milliseconds(seconds) for name, seconds in delays.classes.items()}
+        return self.numbers(ByClass(_milliseconds(delays.default), named), of_duration)
 
     def budgets(self, costs: Sequence[Price], furthest: Sequence[int], limit: int, kind: str) -> Range:
         rows = []
@@ -234,18 +247,36 @@ class _Compiler:
 
     def trees(self) -> None:
         for event in Event:
-            tree = Tree(MAX_LEVELS)
+            tree, shares = Tree(MAX_LEVELS), Tree(MAX_LEVELS)
             for number, limit in enumerate(self.limits):
                 if limit.on is event:
+                    filters = [(text, number << 1) for text in limit.topic]
+                    filters += [(text, number << 1 | 1) for text in limit.except_topic]
                     try:
-                        for topic_filter in limit.topic:
-                            tree.add(topic_filter, number << 1)
-                        for topic_filter in limit.except_topic:
-                            tree.add(topic_filter, number << 1 | 1)
+                        for text, what in filters:
+                            share, rest = share_of(text) if event is Event.SUBSCRIBE else (None, text)
+                            if share is None:
+                                tree.add(text, what)
+                            else:
+                                shares.add(f"{share}/{rest}", what)
                     except ValueError as error:
                         raise TooMuch(str(error)) from error
-            if not tree.empty:
+            if not tree.empty or not shares.empty:
                 self.out.roots[event] = tree.write(self.out)
+            if not shares.empty:
+                self.out.roots[SHARES] = shares.write(self.out)
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1e3)
+
+
+def _flags(limit: Limit) -> int:
+    return (
+        OWN * any(key.kind is KeyKind.CLIENT for key in limit.per)
+        | CONFLATE * limit.conflate
+        | NO_WILD * (not limit.leading_wildcard)
+    )
 
 
 def _table(cases: Cases, versions: Sequence[int]) -> list[Action]:

@@ -194,6 +194,14 @@ class Limit:
     bandwidth: ByClass[tuple[Rate, ...]] = ByClass()
     concurrent: ByClass[int] = ByClass()
     size: ByClass[int] = ByClass()
+    depth: ByClass[int] = ByClass()
+    """Levels of a subscription's filter."""
+    leading_wildcard: bool = True
+    """Whether a subscription's filter may begin with one."""
+    max_qos: ByClass[int] = ByClass()
+    """The largest QoS that a subscription gets."""
+    will_delay: ByClass[float] = ByClass()
+    """Seconds that a will is held back before it counts."""
     max_delay: float = 5.0
     """Seconds."""
     then: Cases = Cases(Action.REJECT, {0: Action.REJECT}, v3=Action.DISCONNECT)

@@ -20,6 +20,11 @@ def of_number(value: int | None) -> tuple[bool, object]:
     return (value is None, value or 0)
 
 
+def of_duration(value: float | None) -> tuple[bool, object]:
+    """The longer something is held back, the stricter."""
+    return (value is None, -(value or 0))
+
+
 def ranked(numbers: ByClass[T], strictness: Strictness[T]) -> list[tuple[str, T | None]]:
     """Class and value, the strictest first."""
     return sorted(numbers.classes.items(), key=lambda item: strictness(item[1]))

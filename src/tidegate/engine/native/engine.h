@@ -10,7 +10,8 @@
  *   segment.c  the shared memory: its parts, and what is believed of them
  *   policy.c   the compiled policy: copied, checked, its topics made a tree
  *   subject.c  what a client is: classes, captures, and the limits that can meet it
- *   decide.c   one message: match, charge all or none, say the strictest verdict
+ *   match.c    which limits a message meets: its topic walked down a tree
+ *   decide.c   one message: charge all or none, say the strictest verdict
  *   engine.c   one process's engine
  *   events.c   who came under a limit and when: transitions, not messages
  *
@@ -24,8 +25,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TG_LAYOUT 2u            /* of segment and compiled policy: one number, they change together */
+#define TG_LAYOUT 3u            /* of segment and compiled policy: one number, they change together */
 #define TG_EVENTS 7u            /* policy.model.Event */
+#define TG_SHARES 7u            /* behind the events' trees of topics, that of $share/NAME/FILTER */
+#define TG_ROOTS 8u
 #define TG_ACTIONS 7u           /* policy.model.Action */
 #define TG_PRIORITIES 4u        /* policy.model.Priority */
 #define TG_ITSELF 1u            /* no key of a budget or window, which are hashes */
@@ -57,9 +60,13 @@ struct tg_head {
     uint32_t bytes;             /* of the whole */
     uint64_t checksum;          /* FNV-1a over all behind this field */
     uint32_t limits, classes, groups, conditions, values, components, choices, budgets, nodes, edges, numbers, text;
-    uint32_t roots[8];          /* by event: the topic tree's root, TG_NONE without topics */
+    uint32_t roots[TG_ROOTS];   /* by event, and TG_SHARES: the topic tree's root, TG_NONE without topics */
     uint64_t horizon;           /* ticks: the furthest that a theoretical arrival time can lie ahead */
 };
+
+/* Of a limit: counted per client, so that nobody shares a budget or window with another; of what it delays, only the
+ * newest of each topic is kept; no filter of a subscription that begins with a wildcard. */
+enum { TG_OWN = 1, TG_CONFLATE = 2, TG_NO_WILD = 4, TG_FLAGS = 7 };
 
 struct tg_limit {
     uint64_t identity;          /* of (name, event, per): a budget of the same identity survives a reload */
@@ -68,11 +75,13 @@ struct tg_limit {
     struct tg_range name;       /* in text */
     struct tg_range in, out;    /* numbers: classes of which one, of which none */
     struct tg_range per;        /* numbers: components */
-    struct tg_range rate, bandwidth, concurrent, size; /* choices, the strictest first, the default last */
+    struct tg_range rate, bandwidth, concurrent; /* choices, the strictest first, the default last */
+    struct tg_range size;       /* likewise: bytes; of a subscription, the levels of its filter */
+    struct tg_range extra;      /* likewise: the largest QoS of a subscription; milliseconds that a will is held back */
     uint8_t event, qos, retain, topics; /* qos: a bit for each; topics: only where the tree says so */
     uint8_t actions[2][4];      /* of version 3.x (or none yet) and 5, by QoS */
     uint8_t then[2][4];
-    uint32_t own;               /* 1: counted per client, so that nobody shares a budget or window with another */
+    uint32_t flags;
     uint64_t max_delay;         /* ns */
 };
 
@@ -278,7 +287,8 @@ struct tg_subject {             /* tg_subject_bytes(policy) in all */
 };
 
 struct tg_entry {               /* one limit that can meet a client, with the numbers of its classes */
-    uint32_t limit, slot;
+    uint16_t limit, slot;       /* below TG_MAX_LIMITS and TG_MAX_SLOTS */
+    uint32_t extra;             /* TG_NONE: none */
     struct tg_range per;        /* as in the limit, which a message that passes need not look at */
     struct tg_range rate, bandwidth;
     uint64_t size, concurrent;  /* UINT64_MAX: none */
@@ -286,6 +296,7 @@ struct tg_entry {               /* one limit that can meet a client, with the nu
 
 struct tg_profile {             /* the same for all clients of the same classes: kept once */
     uint32_t entries;
+    uint32_t of[TG_EVENTS + 1]; /* by event: where its entries begin */
     uint32_t always[TG_EVENTS + 1]; /* by event: where its entries without topics begin among `free` */
     /* then: uint32_t entry_of[limits] (entry + 1), uint32_t free[limits], struct tg_entry[entries], 8-aligned */
 };
@@ -296,6 +307,11 @@ static inline size_t tg_entries_at(const struct tg_policy *policy)
     return (sizeof(struct tg_profile) + 2 * (size_t)policy->head->limits * sizeof(uint32_t) + 7) & ~(size_t)7;
 }
 
+static inline const struct tg_entry *tg_entries(const struct tg_policy *policy, const struct tg_profile *profile)
+{
+    return (const void *)((const uint8_t *)profile + tg_entries_at(policy));
+}
+
 size_t tg_subject_bytes(const struct tg_policy *policy);
 size_t tg_profile_room(const struct tg_policy *policy);
 /* Fills both; returns the bytes of the profile that are in use. */
@@ -303,16 +319,22 @@ size_t tg_resolve(const struct tg_policy *policy, const uint64_t secret[2], cons
                   struct tg_subject *subject, struct tg_profile *profile, uint32_t *classes, uint32_t *class_count);
 
 struct tg_message {
-    const char *topic;
+    const char *topic;          /* of a subscription, its filter as it was sent */
     size_t topic_size;
-    uint64_t packet, payload;   /* bytes */
+    uint64_t packet, payload;   /* bytes; payload of a subscription: the levels of its filter */
+    uint32_t behind;            /* bytes of $share/NAME/ that the filter of a subscription begins with */
     uint8_t event, qos, retain; /* qos of a CONNECT: 0 at accept, 1 when it has been read (policy/stages.py) */
-    bool again;                 /* may be with the receiver already: it is never dropped or rejected, only delayed */
+    bool wild;                  /* a filter that begins with a wildcard */
+    /* TG_PUBLISH: it may be with the receiver already, so it is never dropped or rejected, only delayed. TG_DELIVER: it must
+     * not be dropped, however large. TG_SUBSCRIBE: it is subscribed to already, and takes no place in windows. */
+    bool again;
     bool held;                  /* was delayed before: that is counted already */
     bool quiet;                 /* what limits that observe say to it is not counted */
     bool ask;                   /* charge nothing */
     uint64_t turn;              /* what it has waited for, and its turn has come; 0: it has just arrived */
-    uint32_t owed;              /* QoS 2 exchanges in shared windows for which its sender has yet to send PUBREL */
+    /* What this connection has in windows that others share, and they cannot use before it has said something: exchanges
+     * of QoS 2 for which it has yet to send PUBREL; of TG_DELIVER, all that it has yet to acknowledge. */
+    uint32_t owed;
 };
 
 struct tg_verdict {
@@ -322,11 +344,13 @@ struct tg_verdict {
     bool crowd;                 /* it decided by a crowd's budget */
     bool by_size;               /* no wait will help */
     bool by_window;             /* the limit waits for acknowledgements: nobody knows how long */
+    bool conflates;             /* of a delay: the newest of its topic is enough */
     uint8_t then;               /* of a delay: what happens after max_delay */
     uint64_t wait;              /* ns until all budgets that refused would pass */
     uint64_t queue;             /* of a delay: what it waits for; TG_ITSELF: for what its sender has yet to do */
     uint64_t max_delay;         /* ns */
     uint64_t whose;             /* the key that was over the limit */
+    uint32_t extra;             /* of a subscription: the largest QoS that it may have; TG_NONE: any */
 };
 
 struct tg_episode {             /* a key that is over a limit; `event` is what will be told next of it */
@@ -393,6 +417,23 @@ bool tg_engine_load(struct tg_engine *engine, const void *blob, size_t bytes, ch
 void tg_engine_free(struct tg_engine *engine);
 void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_profile *profile,
                const struct tg_who *who, const struct tg_message *message, uint64_t now_ns, struct tg_verdict *verdict);
+/* Completes a message that is a subscription by what its filter says. */
+void tg_read_filter(struct tg_message *message);
+/* The entries of the limits that a message meets, in the policy's order, to engine->matches; how many. */
+uint32_t tg_match(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_profile *profile,
+                  const struct tg_message *message);
+/* The hash of the first `levels` of the topic of the message that was matched last; 0: of all of it. */
+uint64_t tg_hash_topic(struct tg_engine *engine, const struct tg_message *message, uint32_t levels);
+/* How long a will is to be held back before anything is decided about it: ms. */
+uint32_t tg_will_delay(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_profile *profile,
+                       const struct tg_message *message);
+/* Whether a limit on `event` may delay what concerns a client. */
+bool tg_delays(const struct tg_policy *policy, const struct tg_subject *subject, const struct tg_profile *profile,
+               uint32_t event);
+/* How many messages of one client can be in flight at once, whatever their topics: the smallest window that counts all of its
+ * QoS 1 and 2 on `event`. 0: none does. What a scale factor takes from a window comes and goes, what it adds counts. */
+uint64_t tg_least_window(const struct tg_engine *engine, const struct tg_subject *subject, const struct tg_profile *profile,
+                         uint32_t event);
 /* Limits that match, without deciding: their indices to `out` (room for all limits), the number returned. */
 uint32_t tg_matching(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_profile *profile,
                      const struct tg_message *message, uint32_t *out);

@@ -75,6 +75,7 @@ static bool limits_valid(const struct tg_policy *policy, uint32_t slots, char er
                     && numbers_below(policy, limit->per, head->components)
                     && choices_valid(policy, limit->rate, true) && choices_valid(policy, limit->bandwidth, true)
                     && choices_valid(policy, limit->concurrent, false) && choices_valid(policy, limit->size, false)
+                    && choices_valid(policy, limit->extra, false) && limit->flags <= TG_FLAGS
                     && (i == 0 || policy->limits[i - 1].event <= limit->event);
         for (unsigned v = 0; v < 2; v++)
             for (unsigned q = 0; q < 4; q++)
@@ -149,8 +150,8 @@ static bool tree_valid(struct tg_policy *policy, char error[TG_ERROR])
             || (i > 0 && edge->child <= policy->edges[i - 1].child)) /* by child: format.py writes them in this order */
             return refuse(error, "edge", i);
     }
-    for (unsigned event = 0; event < TG_EVENTS; event++)
-        if (head->roots[event] != TG_NONE && head->roots[event] >= head->nodes) return refuse(error, "root", event);
+    for (unsigned tree = 0; tree < TG_ROOTS; tree++)
+        if (head->roots[tree] != TG_NONE && head->roots[tree] >= head->nodes) return refuse(error, "root", tree);
     uint32_t *depth = calloc((size_t)head->nodes + 1, sizeof *depth);
     if (depth == NULL) return refuse(error, "no memory for nodes", head->nodes);
     uint32_t twice = TG_NONE; /* a node with two parents */

@@ -268,22 +268,31 @@ size_t tg_resolve(const struct tg_policy *policy, const uint64_t secret[2], cons
     uint32_t free_limits = 0, event = 0;
     for (uint32_t i = 0; i < head->limits; i++) {
         const struct tg_limit *limit = &policy->limits[i];
-        while (event < limit->event) profile->always[++event] = free_limits;
+        while (event < limit->event) {
+            profile->always[++event] = free_limits;
+            profile->of[event] = profile->entries;
+        }
         if (who->version == 0 && limit->event != TG_CONNECT) continue; /* at accept, in a storm, each counts */
         if (!meets(policy, limit, who, mask, captures)) continue;
-        struct tg_entry entry = {.limit = i, .slot = limit->slot, .per = limit->per, .size = UINT64_MAX, .concurrent = UINT64_MAX};
+        struct tg_entry entry = {.limit = (uint16_t)i, .slot = (uint16_t)limit->slot, .extra = TG_NONE, .per = limit->per,
+                                 .size = UINT64_MAX, .concurrent = UINT64_MAX};
         const struct tg_choice *choice = choose(policy, limit->rate, mask);
         if (choice != NULL) entry.rate = choice->budgets;
         if ((choice = choose(policy, limit->bandwidth, mask)) != NULL) entry.bandwidth = choice->budgets;
         if ((choice = choose(policy, limit->size, mask)) != NULL) entry.size = choice->number;
         if ((choice = choose(policy, limit->concurrent, mask)) != NULL) entry.concurrent = choice->number;
-        if (entry.rate.count + entry.bandwidth.count == 0 && entry.size == UINT64_MAX && entry.concurrent == UINT64_MAX)
+        if ((choice = choose(policy, limit->extra, mask)) != NULL && choice->number < TG_NONE) entry.extra = (uint32_t)choice->number;
+        if (entry.rate.count + entry.bandwidth.count == 0 && entry.size == UINT64_MAX && entry.concurrent == UINT64_MAX
+            && entry.extra == TG_NONE && !(limit->flags & TG_NO_WILD))
             continue; /* "none" for this client's classes */
         entries[profile->entries++] = entry;
         entry_of[i] = profile->entries;
         if (!limit->topics) always[free_limits++] = profile->entries - 1;
     }
-    while (event < TG_EVENTS) profile->always[++event] = free_limits;
+    while (event < TG_EVENTS) {
+        profile->always[++event] = free_limits;
+        profile->of[event] = profile->entries;
+    }
     size_t used = tg_entries_at(policy) + profile->entries * sizeof(struct tg_entry);
     subject->profile = tg_siphash(secret, profile, used);
     return used;
