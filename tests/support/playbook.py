@@ -5,7 +5,17 @@ from tidegate.engine.counters import ROW_WORDS, Counters
 from tidegate.gateway.admission import Door
 from tidegate.gateway.bans import Bans
 from tidegate.gateway.bounds import Bounds
-from tidegate.gateway.connection import END, FREE_CLIENT, HOLD_CLIENT, OPEN_UPSTREAM, RESUME, Connection
+from tidegate.gateway.connection import (
+    END,
+    FREE_BROKER,
+    FREE_CLIENT,
+    HOLD_BROKER,
+    HOLD_CLIENT,
+    OPEN_UPSTREAM,
+    RESUME,
+    RESUME_BROKER,
+    Connection,
+)
 from tidegate.gateway.states import State
 from tidegate.gateway.waiting import Waiting
 from tidegate.gateway.waiting_room import WaitingRoom
@@ -17,7 +27,14 @@ from tidegate.mqtt.properties import Properties, write_properties
 BOUNDS = Bounds(max_packet=1 << 20, max_connect=65_536, connect_timeout=5.0, packet_timeout=30.0, max_keepalive=0)
 """The defaults of the settings."""
 ADDRESS = bytes([192, 0, 2, 1])
-NAMES = {OPEN_UPSTREAM: "open", HOLD_CLIENT: "hold", FREE_CLIENT: "free", END: "end"}
+NAMES = {
+    OPEN_UPSTREAM: "open",
+    HOLD_CLIENT: "hold",
+    FREE_CLIENT: "free",
+    HOLD_BROKER: "hold broker",
+    FREE_BROKER: "free broker",
+    END: "end",
+}
 
 
 def connect(version: int = 4, keepalive: int = 0, properties: Properties | None = None, client_id: str = "c") -> bytes:
@@ -48,13 +65,14 @@ def publish(
     version: int = 4,
     properties: Properties | None = None,
     dup: bool = False,
+    retain: bool = False,
 ) -> bytes:
     body = len(topic.encode()).to_bytes(2, "big") + topic.encode()
     if qos:
         body += packet_id.to_bytes(2, "big")
     if version == 5:
         body += write_properties(properties or [])
-    return packet(0x30 | dup << 3 | qos << 1, body + payload)
+    return packet(0x30 | dup << 3 | qos << 1 | retain, body + payload)
 
 
 def waiting_room(
@@ -147,10 +165,13 @@ class Playbook:
         return self
 
     def flush(self) -> None:
-        """It is this client's turn at once, whenever it asks for it."""
-        while self.connection.commands & RESUME:
-            self.connection.commands &= ~RESUME
-            self.connection.resume(self.now)
+        """It is this client's turn at once, or its broker's, whenever it asks for it."""
+        while (commands := self.connection.commands) & (RESUME | RESUME_BROKER):
+            self.connection.commands &= ~(RESUME | RESUME_BROKER)
+            if commands & RESUME:
+                self.connection.resume(self.now)
+            if commands & RESUME_BROKER:
+                self.connection.resume_broker(self.now)
 
     def take(self) -> tuple[bytes, bytes, list[str]]:
         """What was written since: to the client, to the broker, and the commands."""

@@ -218,6 +218,7 @@ cdef extern from "native/engine.h":
     void tg_decide(tg_engine *engine, const tg_subject *subject, const tg_profile *profile, const tg_who *who,
                    const tg_message *message, uint64_t now_ns, tg_verdict *verdict)
     uint32_t tg_matching(tg_engine *engine, const tg_subject *subject, const tg_profile *profile, const tg_message *message, uint32_t *out)
+    void tg_count(const tg_engine *engine, uint32_t slot, uint32_t action)
     void tg_late(tg_engine *engine, const tg_subject *subject, const tg_who *who, const tg_message *message,
                  const tg_verdict *verdict, uint32_t action, uint64_t now_ns)
     void tg_read_filter(tg_message *message)
@@ -275,6 +276,7 @@ cdef class Engine:
     cpdef bint meets(self, Subject subject, int event) except -1
     cpdef bint delays(self, Subject subject, int event=*) except -1
     cpdef uint64_t window(self, Subject subject, int event) except? 0
+    cpdef int tally(self, unsigned int slot, unsigned int action) except -1
     cpdef int resolve(self, Subject subject) except -1
     cpdef bint is_exempt(self, Subject subject, bint proven) except -1
     cpdef int decide(

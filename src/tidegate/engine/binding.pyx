@@ -419,6 +419,11 @@ cdef class Engine:
         """The place of the limit that decided in the segment, -1 for none."""
         return -1 if self.verdict.limit == TG_NONE else self.c.policy.limits[self.verdict.limit].slot
 
+    cpdef int tally(self, unsigned int slot, unsigned int action) except -1:
+        """Count `action` for a message that was delayed by the limit at `slot`: it is not any longer."""
+        tg_count(&self.c, slot, action)
+        return 0
+
     def late(self, Subject subject, unsigned int action, double now) -> None:
         """Count and tell `action` for the message just decided, if that was delayed: it is not any longer."""
         if self.verdict.action == 2 and self.delayed is not None:

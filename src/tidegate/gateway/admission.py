@@ -19,7 +19,7 @@ from ..mqtt.connack import Connack
 from ..mqtt.connect import Connect
 from ..mqtt.properties import Properties, PropertyId, get
 from ..mqtt.reasons import ReasonCode
-from ..policy.model import Action
+from ..policy.model import Action, Event
 from .bans import BY_HAND, Bans
 from .notices import retry_after, whole_ms
 from .waiting import NEVER, Lane, Owner, Waiting, party
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 MOST_TOLD = 256
 """Connections of a worker that were refused at accept and are read all the same, so that they can be told."""
 PASS = int(Action.PASS)
+DELIVER = int(Event.DELIVER)
+PLACE = 16_384
+"""Bytes of a message, when it is reckoned for how many of QoS 1 and 2 a hold has room."""
 _NOBODY_BEFORE = 1
 """In place of the key of a queue: no queue has it."""
 
@@ -229,6 +232,18 @@ class Admission:
         if action != PASS:
             self._refuse(action)
         return action
+
+    def broker_window(self) -> int:
+        """How many unacknowledged messages the broker may send to the client (Receive Maximum); 0: as many as it likes.
+
+        More than its limits let through, or than there is room for, would only wait here.
+        """
+        engine, waiting = self._door.engine, self._door.waiting
+        if not engine.delays(self.subject, DELIVER):
+            return 0
+        room = max(1, min(waiting.hold_messages, waiting.hold_bytes // PLACE))
+        window = engine.window(self.subject, DELIVER)
+        return min(room, window) if window else room
 
     @property
     def waiting(self) -> Waiting:

@@ -29,7 +29,19 @@ from ..mqtt.reasons import PacketType, ReasonCode
 from ..mqtt.session import Auth, Disconnect, check_ping
 from ..mqtt.subscribe import Subscribe, Unsubscribe
 from .bounds import HEADER, STORE, STORED, Bounds
-from .conversation import ASK, END, FREE_CLIENT, HOLD_CLIENT, LINGER, MOST_WAITING, OPEN_UPSTREAM, RESUME
+from .conversation import (
+    ASK,
+    END,
+    FREE_BROKER,
+    FREE_CLIENT,
+    HOLD_BROKER,
+    HOLD_CLIENT,
+    LINGER,
+    MOST_WAITING,
+    OPEN_UPSTREAM,
+    RESUME,
+    RESUME_BROKER,
+)
 from .delaying import LONGEST_WAIT, MOST_AT_ONCE
 from .delivering import Delivering
 from .notices import MARK, Notices
@@ -63,8 +75,10 @@ from .timing import PROGRESS
 __all__ = [
     "ASK",
     "END",
+    "FREE_BROKER",
     "FREE_CLIENT",
     "HEADER",
+    "HOLD_BROKER",
     "HOLD_CLIENT",
     "LINGER",
     "LONGEST_WAIT",
@@ -73,6 +87,7 @@ __all__ = [
     "OPEN_UPSTREAM",
     "PROGRESS",
     "RESUME",
+    "RESUME_BROKER",
     "STORE",
     "STORED",
     "Connection",
@@ -124,6 +139,8 @@ class Connection(Delivering):
             self._client_packets(data)
             if self._own_may_go:
                 self._serve_own()
+            if self._delivery is not None:
+                self._go_on_delivering()
             if self._overflow_left:
                 self._overflow_left = max(self._overflow_left - len(data) + len(self._held), 0)
                 if len(data) < STORE:  # a read that is not full has read all
@@ -216,6 +233,8 @@ class Connection(Delivering):
                         if self._inflight_down and (kind != PUBREC or ack.reason >= 0x80):
                             self._inflight_down -= 1
                             self.counters.subtract(INFLIGHT_FROM_BROKER, 1)
+                        if self._delivery is not None and (kind != PUBREC or ack.reason >= 0x80):
+                            self._delivery.acknowledged(ack.packet_id, self._now)
                     elif self._guard is not None:
                         if self._guard.release(ack.packet_id):
                             self._settle(ack.packet_id)
@@ -257,7 +276,10 @@ class Connection(Delivering):
         """Check a packet that is not in a message's path; what the broker gets instead of it, None: itself."""
         if kind == PINGREQ:
             check_ping(data, at, body, end)
-            self._client_pings += 1
+            if self._is_broker_unread:
+                self._answer_ping()
+            else:
+                self._client_pings += 1
         elif kind == SUBSCRIBE:
             subscribe = Subscribe.read(data, at, body, end, self.version)
             if self._guard is not None and MARK in data[at:end]:

@@ -32,6 +32,7 @@ cdef class Conversation:
     @cython.locals(stop=cython.bint, pending=cython.int)
     cdef void _set_reading(self) except *
     cdef void _wake_by(self, double at) except *
+    cpdef bint is_within(self) except -1
     cdef void _violation(self, error) except *
     cdef void _broker_violation(self, error) except *
     cdef void _leave(self, event) except *

@@ -34,6 +34,12 @@ END = 8
 """Command: close both sides, each when what was written to it has left."""
 ASK = 32
 """Command: have the kernel ask whether the client is there, which has promised no sign of life."""
+HOLD_BROKER = 64
+"""Command: stop reading from the broker."""
+FREE_BROKER = 128
+"""Command: read from the broker again."""
+RESUME_BROKER = 256
+"""Command: call `resume_broker` in another turn, and do not read from the broker before."""
 
 _RETURN_CODES = {
     ReasonCode.SERVER_UNAVAILABLE: 3,
@@ -168,6 +174,10 @@ class Conversation:
         """Have `tick` called at `at`, if not before; 0 and NEVER: no need."""
         if 0.0 < at < NEVER and (self.wake_at == 0.0 or at < self.wake_at):
             self.wake_at = at
+
+    def is_within(self) -> bool:
+        """Whether one of the broker's packets is half-way through: nothing else can be written to the client then."""
+        return self._broker_left > 0
 
     # How it ends
 

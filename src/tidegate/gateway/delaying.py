@@ -30,12 +30,13 @@ MOST_OWN = 8
 LONGEST_WAIT = 5.0
 """Seconds that a message may find no room, or no quota of the broker's left, where no limit says how long."""
 
-_DISCARDS = {
+DISCARDS = {
     Event.CLIENT_GONE: Discard.CLIENT_GONE,
     Event.BROKER_GONE: Discard.BROKER_GONE,
     Event.BROKER_DISMISSED: Discard.BROKER_GONE,
     Event.SHUTDOWN: Discard.SHUTDOWN,
 }
+"""Why what is held is given up, by what ends the connection; else it is ENDED."""
 
 
 class Delaying(Exchange):
@@ -462,7 +463,7 @@ class Delaying(Exchange):
         hold = self._hold
         self._hold = None
         if hold is not None and hold.count:
-            reason = Discard.POOL if self.cut_client else _DISCARDS.get(event, Discard.ENDED)
+            reason = Discard.POOL if self.cut_client else DISCARDS.get(event, Discard.ENDED)
             self.counters.add(HOLD_DISCARDED + reason, hold.discard(self._now))
 
     # Of the part above

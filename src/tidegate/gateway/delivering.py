@@ -1,25 +1,39 @@
-"""The broker's side of a connection: its packets, one by one, on their way to the client."""
+"""The broker's side of a connection: its packets, one by one, on their way to the client.
+
+Messages that limits on `deliver` meet go by way of `delivery.py`. Control packets pass whatever waits, as the broker is
+read on; only when something must wait for which there is no room it is not, and then its pings are answered here.
+"""
 
 from ..engine.counters import (
     BROKER_LOST,
     BYTES_FROM_BROKER,
+    HOLD_DISCARDED,
     INFLIGHT_FROM_BROKER,
     INFLIGHT_FROM_CLIENT,
     PACKETS_FROM_BROKER,
     Counters,
+    Discard,
 )
 from ..mqtt.errors import Fault, PacketError
 from ..mqtt.reasons import ReasonCode
+from ..mqtt.session import PINGRESP as PINGRESP_PACKET
 from ..mqtt.session import Auth, Disconnect
-from .bounds import STORED, Bounds
+from .bounds import HEADER, STORE, STORED, Bounds
+from .conversation import FREE_BROKER, HOLD_BROKER, RESUME_BROKER
+from .delaying import DISCARDS, MOST_AT_ONCE
+from .delivery import DELIVER, Delivery
 from .ordinals import (
     AUTH,
     CLOSED,
     CONNACK,
     DISCONNECT,
     EMPTYING,
+    FORWARDED,
+    INCOMPLETE,
+    KEPT,
     OPEN,
     OPENING,
+    PARKED,
     PINGRESP,
     PUBACK,
     PUBCOMP,
@@ -29,7 +43,7 @@ from .ordinals import (
     SUBACK,
     UNSUBACK,
 )
-from .scratch import ack, frame
+from .scratch import ack, frame, publish
 from .states import Event
 from .timing import Timing
 from .waiting import PASSED
@@ -46,11 +60,24 @@ class Delivering(Timing):
         """Bytes that it must have before it is read again."""
         self._client_pings = 0
         """The client's pings that the broker has yet to answer."""
+        self._delivery: Delivery | None = None
+        """For a client that limits on `deliver` meet."""
+        self._delivery_generation = 0
+        """The engine's generation by which that was settled."""
+        self._skipping_broker = False
+        """The broker's message under way is not for the client."""
+        self._will_resume_broker = False
+        """RESUME_BROKER was said."""
+        self._is_broker_unread = False
+        """HOLD_BROKER was said last."""
 
     def broker_bytes(self, data: bytes, now: float) -> None:
         """Take what was read from the broker."""
         self._now = now
         self.counters.add(BYTES_FROM_BROKER, len(data))
+        if self.broker_held:  # read before the driver could stop
+            self.broker_held += data
+            return
         if self.state == QUEUED:
             self._connack += data
             # A broker may have much for a client; that one cannot wait any longer then.
@@ -90,23 +117,31 @@ class Delivering(Timing):
                 self._guard.waiting.wake_others()
             if self._own_may_go or self._receive_maximum > self._broker_quota:
                 self._serve_own()
+        if self._delivery is not None:
+            self._go_on_delivering()
 
     def _broker_packets(self, data: bytes) -> None:
         """Packets of the broker: follow those that say something about the connection, forward all but our pings'."""
         size = len(data)
         at = 0
         run = 0
+        left = MOST_AT_ONCE
         if self._broker_left:
             if size < self._broker_left:
                 self._broker_left -= size
-                self.to_client.append(data)
+                if not self._skipping_broker:
+                    self.to_client.append(data)
                 return
             at = self._broker_left
             self._broker_left = 0
-            if self._waiting is not None:
-                self.to_client.append(data[:at])
+            if self._waiting is not None or self._delivery is not None:
+                if not self._skipping_broker:
+                    self.to_client.append(data[:at])
+                self._skipping_broker = False
                 self._tell_waiting()
                 run = at
+                if self._delivery is not None:
+                    self._delivery.go_on(self._now)
         try:
             while at < size:
                 kind = data[at] >> 4
@@ -117,20 +152,38 @@ class Delivering(Timing):
                     break
                 body = frame.body
                 end = frame.end
-                if end > size:
-                    if kind != PUBLISH:
-                        if end - at > STORED:
-                            raise PacketError(Fault.TOO_LARGE, "a packet of more bytes than are taken")
-                        self._keep_broker(data, at, end - at)
-                        break
-                    self._broker_left = end - size
-                    end = size
-                self.counters.add(PACKETS_FROM_BROKER + kind, 1)
                 if kind == PUBLISH:
-                    if data[at] & 6:
+                    kept = FORWARDED
+                    if self._guard is not None and self._guard.engine.generation != self._delivery_generation:
+                        self._review_delivery()
+                    if self._delivery is not None:
+                        kept = self._deliver(data, at, body, end)
+                        if kept == INCOMPLETE:
+                            break
+                        if kept:
+                            if run < at:
+                                self.to_client.append(data[run:at])
+                            run = min(end, size)
+                            left -= 1
+                            if self.state == CLOSED:  # keeping it has cost the client its connection
+                                return
+                            if kept == PARKED or (left == 0 and run < size):
+                                self._park_broker(data[at if kept == PARKED else run :], kept == PARKED)
+                                return
+                    if end > size:
+                        self._broker_left = end - size
+                        self._skipping_broker = kept == KEPT
+                        end = size
+                    if kept == FORWARDED and data[at] & 6:
                         self._inflight_down += 1
                         self.counters.add(INFLIGHT_FROM_BROKER, 1)
-                elif kind == PUBACK or kind == PUBREC or kind == PUBCOMP:
+                elif end > size:
+                    if end - at > STORED:
+                        raise PacketError(Fault.TOO_LARGE, "a packet of more bytes than are taken")
+                    self._keep_broker(data, at, end - at)
+                    break
+                self.counters.add(PACKETS_FROM_BROKER + kind, 1)
+                if kind == PUBACK or kind == PUBREC or kind == PUBCOMP:
                     ack.read(data, at, body, end, self.version)
                     if kind != PUBREC or ack.reason >= 0x80:
                         if self._inflight_up:
@@ -191,10 +244,139 @@ class Delivering(Timing):
         elif run < at:
             self.to_client.append(data[run:at])
 
+    # Messages under limits
+
+    def _review_delivery(self) -> None:
+        """There is another policy, or none was looked at yet: whether limits on `deliver` meet the client."""
+        guard = self._guard
+        assert guard is not None
+        self._delivery_generation = guard.engine.generation
+        if self._delivery is not None:
+            self._delivery.review()
+        elif guard.engine.meets(guard.subject, DELIVER):
+            self._delivery = Delivery(guard.waiting, guard.subject, self, self._address)
+
+    def _deliver(self, data: bytes, at: int, body: int, end: int) -> int:
+        """What becomes of the PUBLISH at `at`: FORWARDED, KEPT, PARKED, or INCOMPLETE: more of it must come first."""
+        if end > len(data) and end - at <= STORE:
+            self._keep_broker(data, at, end - at)
+            return INCOMPLETE
+        if not publish.read(data, at, body, end, self.version, False):
+            if publish.needed - at > HEADER:
+                raise PacketError(Fault.TOO_LARGE, "a PUBLISH whose topic and properties are too long")
+            self._keep_broker(data, at, publish.needed - at)
+            return INCOMPLETE
+        delivery = self._delivery
+        assert delivery is not None
+        kept = delivery.take(data, at, end, False, self._now)
+        if kept == KEPT:
+            self._wake_by(delivery.next_deadline)
+        else:
+            self._wake_by(delivery.patience_until)
+        return kept
+
+    def _park_broker(self, data: bytes, waits: bool) -> None:
+        """Leave what the broker has sent for later: until there is room for what `waits`, else for another turn."""
+        self.broker_held = data
+        if not waits:
+            self._will_resume_broker = True
+            self.commands |= RESUME_BROKER
+            return
+        assert self._delivery is not None
+        self._wake_by(self._delivery.next_deadline)
+        self._read_broker(False)
+        for _ in range(self._client_pings):
+            self._answer_ping()
+        self._client_pings = 0
+
+    def _read_broker(self, reads: bool) -> None:
+        """Say whether the broker is to be read, if that has changed."""
+        if self._is_broker_unread != reads:
+            return
+        self._is_broker_unread = not reads
+        pending = self.commands & (HOLD_BROKER | FREE_BROKER)
+        if pending:  # the driver has not heard the opposite yet
+            self.commands &= ~pending
+        else:
+            self.commands |= FREE_BROKER if reads else HOLD_BROKER
+
+    def _answer_ping(self) -> None:
+        """Answer the client's ping, as the broker's answer is behind what is not read; that one is ours then."""
+        self._tell_client(PINGRESP_PACKET)
+        self._own_pings += 1
+
+    def resume_broker(self, now: float) -> None:
+        """Go on with what of the broker's was left for later, if its time has come."""
+        self._now = now
+        delivery = self._delivery
+        if not self.broker_held or not (self._will_resume_broker or (delivery is not None and delivery.may_resume)):
+            return
+        self._will_resume_broker = False
+        if delivery is not None:
+            delivery.may_resume = False
+        data = self.broker_held
+        self.broker_held = b""
+        self._broker_packets(data)
+        if not self.broker_held or self._will_resume_broker:
+            self._read_broker(True)
+        self._go_on()
+
+    def _go_on_delivering(self) -> None:
+        """Do what the client's acknowledgements, or the clock, have made possible."""
+        delivery = self._delivery
+        if delivery is not None and delivery.has_freed:
+            delivery.go_on(self._now)
+        if delivery is not None and delivery.may_resume:
+            self.resume_broker(self._now)
+
+    def client_takes(self, takes: bool, now: float) -> None:
+        """Whether the client takes what is written to it: while it does not, its messages stay in flight, or held."""
+        Timing.client_takes(self, takes, now)
+        self._now = now
+        if self._delivery is not None:
+            self._delivery.takes(takes, now)
+            self._go_on_delivering()
+
+    def spares_broker(self) -> bool:
+        """Whether the broker may be read also while the client takes nothing."""
+        return self._delivery is not None and self._delivery.spares_broker and not self._broker_left
+
+    def _look_after_held(self) -> None:
+        Timing._look_after_held(self)
+        delivery = self._delivery
+        if delivery is None:
+            return
+        delivery.expire(self._now)
+        self._go_on_delivering()
+        if delivery.patience_until <= self._now and self.state == OPEN:
+            if self._is_unread or self.client_excused:
+                delivery.excuse(self._now)
+            else:
+                self._end_keeper("messages are not acknowledged, and others wait for their place")
+
+    def _plan(self) -> None:
+        Timing._plan(self)
+        if self._delivery is not None:
+            self._wake_by(self._delivery.next_deadline)
+            self._wake_by(self._delivery.patience_until)
+
+    def _end_delivery(self, event: Event) -> None:
+        """Give up what waits for the client: of QoS 1 and 2 the broker still has it."""
+        delivery = self._delivery
+        self._delivery = None
+        self.broker_held = b""
+        if delivery is not None and (count := delivery.close(self._now)):
+            self.counters.add(HOLD_DISCARDED + DISCARDS.get(event, Discard.ENDED), count)
+
+    def _leave(self, event: Event) -> None:
+        self._end_delivery(event)
+        Timing._leave(self, event)
+
     def _keep_broker(self, data: bytes, at: int, need: int) -> None:
         self._broker_tail = bytearray(data[at:])
         self._broker_need = need
 
     def _end(self, event: Event) -> None:
+        self._end_delivery(event)
         Timing._end(self, event)
         self._broker_tail = None

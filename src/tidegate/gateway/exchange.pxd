@@ -19,6 +19,7 @@ cdef class Exchange(Opening):
     cdef Py_ssize_t _client_left
     cdef bint _skipping
     cdef bytes _owed
+    cdef readonly bytes broker_held
 
     cdef void _begin(self, Counters counters, bounds, double now) except *
     cdef bint _take_quota(self, int packet_id) except -1
@@ -36,3 +37,5 @@ cdef class Exchange(Opening):
     cdef void _skipped(self) except *
     cdef void _end(self, event) except *
     cdef void _release_windows(self) except *
+    cpdef void deliver(self, bytes data, int qos) except *
+    cpdef void resume_broker(self, double now) except *

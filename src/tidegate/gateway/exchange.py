@@ -31,6 +31,8 @@ class Exchange(Opening):
         self._skipping = False
         self._owed = b""
         """What the client gets once it has been skipped."""
+        self.broker_held = b""
+        """What the broker has sent and is yet to be read: a message for which there is no room, and all behind it."""
 
     # Quota
 
@@ -122,6 +124,15 @@ class Exchange(Opening):
         self._tell_client(self._owed)
         self._owed = b""
 
+    # The broker's messages
+
+    def deliver(self, data: bytes, qos: int) -> None:
+        """Write one of the broker's messages, which has waited, to the client."""
+        self.to_client.append(data)
+        if qos:
+            self._inflight_down += 1
+            self.counters.add(INFLIGHT_FROM_BROKER, 1)
+
     # How it ends
 
     def _end(self, event: Event) -> None:
@@ -133,6 +144,7 @@ class Exchange(Opening):
         self._inflight_up = self._inflight_down = 0
         self._unacknowledged = None
         self._aliases = None
+        self.broker_held = b""
 
     def _release_windows(self) -> None:
         """The broker knows that the connection has ended: what the client had in flight is no longer."""
@@ -140,3 +152,9 @@ class Exchange(Opening):
         self._guard = None
         if guard is not None:
             guard.close(self._now)
+
+    # Of the part above
+
+    def resume_broker(self, now: float) -> None:
+        """Go on with what of the broker's was left for later."""
+        raise NotImplementedError

@@ -26,11 +26,17 @@ def number(properties: Properties, identifier: PropertyId, default: int) -> int:
     return value if isinstance(value, int) else default
 
 
-def upstream_connect(connect: Connect, received: bytes) -> bytes:
-    """The CONNECT for the broker: `received`, but without leave to use topic aliases towards the gateway."""
-    if get(connect.properties, PropertyId.TOPIC_ALIAS_MAXIMUM) is None:
-        return received
-    return replace(connect, properties=replaced(connect.properties, PropertyId.TOPIC_ALIAS_MAXIMUM, None)).write()
+def upstream_connect(connect: Connect, received: bytes, window: int = 0) -> bytes:
+    """The CONNECT for the broker: `received`, but without leave to use topic aliases towards the gateway.
+
+    `window`: more unacknowledged messages than that the broker is not to send (Receive Maximum), 0: as the client says.
+    """
+    properties = connect.properties
+    if get(properties, PropertyId.TOPIC_ALIAS_MAXIMUM) is not None:
+        properties = replaced(properties, PropertyId.TOPIC_ALIAS_MAXIMUM, None)
+    if connect.version == 5 and 0 < window < connect.receive_maximum:
+        properties = replaced(properties, PropertyId.RECEIVE_MAXIMUM, window)
+    return received if properties is connect.properties else replace(connect, properties=properties).write()
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ class Held:
         """A limit has counted it as delayed."""
         self.slot = -1
         """That limit's place in the segment."""
+        self.conflates = False
+        """A newer message of its topic takes its place."""
         self.size = OVERHEAD + len(topic) + (0 if packet is None else len(packet))
         self.lane: Lane | None = None
 
@@ -133,6 +135,31 @@ class Hold:
         if len(behind) == 1:
             return self.remove(topic, now)
         return self._forget(behind.pop())
+
+    def replace(self, held: Held, packet: bytes) -> None:
+        """Let a newer message take the place of one that waits."""
+        assert held.packet is not None
+        more = len(packet) - len(held.packet)
+        held.packet = packet
+        held.size += more
+        self.bytes += more
+        self.waiting.grew(self.owner, self.address, more)
+
+    def move(self, topic: bytes, name: bytes, now: float) -> list[Held]:
+        """Put all of a topic behind what is held under another name, where it has no deadline; what that is."""
+        lane = self.topics[topic][0].lane
+        key = 0 if lane is None else lane.key
+        self.unlane(topic, now)
+        moved = self.topics.pop(topic)
+        for held in moved:
+            held.deadline = NEVER
+        behind = self.topics.get(name)
+        if behind is None:
+            self.topics[name] = moved
+            self.wait(name, moved[0], key, 0.0, now)
+        else:
+            behind.extend(moved)
+        return list(moved)
 
     def forget_duplicate(self, packet_id: int, now: float) -> bytes | None:
         """Take out the message with this identifier if it is a redelivery (DUP): the broker has answered the first.

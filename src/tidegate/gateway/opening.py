@@ -246,13 +246,15 @@ class Opening(Conversation):
             return
         if self.version == 5:
             self._enhanced = connect.authentication_method is not None
-        self._greeting = upstream_connect(connect, data[at:end])
         self._last_client = self._now
         self.state = follow(State(self.state), Event.CONNECT)
         self.wake_at = self._now + self.connect_timeout
-        if admission is not None:
+        if admission is None:
+            self._greeting = upstream_connect(connect, data[at:end])
+        else:
             self._connect = connect
             admission.greet(connect, end - at)
+            self._greeting = upstream_connect(connect, data[at:end], admission.broker_window())
             if self._admit() != PASSED:
                 return
         self.commands |= OPEN_UPSTREAM

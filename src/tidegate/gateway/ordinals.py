@@ -46,6 +46,8 @@ KEPT = 1
 """It is held, or refused and answered: cut out of what was read."""
 PARKED = 2
 """It waits unread, and all behind it."""
+INCOMPLETE = 3
+"""More of it must come before that can be said."""
 
 ITSELF = 1
 """Of engine.binding, which there is only compiled."""

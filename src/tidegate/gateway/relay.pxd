@@ -3,6 +3,7 @@ cimport cython
 from tidegate.gateway.connection cimport Connection
 
 cdef int _OPEN_UPSTREAM, _HOLD_CLIENT, _FREE_CLIENT, _RESUME, _END, _ASK, _OPEN, _CLOSED
+cdef int _HOLD_BROKER, _FREE_BROKER, _RESUME_BROKER
 cdef int _BY_CONNECTION, _BY_BROKER, _BY_CLIENT, _BY_TURN
 cdef Py_ssize_t _LARGE_READ
 

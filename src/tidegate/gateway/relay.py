@@ -20,7 +20,19 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..engine.counters import CONNECTIONS, CONNECTIONS_TOTAL, Counters
 from .bounds import Bounds
-from .connection import ASK, END, FREE_CLIENT, HOLD_CLIENT, LINGER, OPEN_UPSTREAM, RESUME, Connection
+from .connection import (
+    ASK,
+    END,
+    FREE_BROKER,
+    FREE_CLIENT,
+    HOLD_BROKER,
+    HOLD_CLIENT,
+    LINGER,
+    OPEN_UPSTREAM,
+    RESUME,
+    RESUME_BROKER,
+    Connection,
+)
 from .states import State
 
 if TYPE_CHECKING:
@@ -29,6 +41,9 @@ if TYPE_CHECKING:
 _OPEN_UPSTREAM = OPEN_UPSTREAM
 _HOLD_CLIENT = HOLD_CLIENT
 _FREE_CLIENT = FREE_CLIENT
+_HOLD_BROKER = HOLD_BROKER
+_FREE_BROKER = FREE_BROKER
+_RESUME_BROKER = RESUME_BROKER
 _RESUME = RESUME
 _END = END
 _ASK = ASK
@@ -199,8 +214,12 @@ class Relay:
         self._release()
 
     def pause_writing(self) -> None:
-        """The client does not take what is written to it: neither side is read until it does."""
-        self._stop_broker(_BY_CLIENT)
+        """The client does not take what is written to it: neither side is read until it does.
+
+        But for a broker's whose messages are paced anyway: what comes is kept within bounds, or dropped.
+        """
+        if not self.connection.spares_broker():
+            self._stop_broker(_BY_CLIENT)
         self._stop_client(_BY_CLIENT)
         self.connection.client_takes(False, self.clock())
 
@@ -209,6 +228,7 @@ class Relay:
         self._free_broker(_BY_CLIENT)
         self._free_client(_BY_CLIENT)
         self.connection.client_takes(True, self.clock())
+        self.act()
 
     # The broker's transport, by way of Upstream
 
@@ -308,6 +328,13 @@ class Relay:
             self._free_client(_BY_CONNECTION)
         elif commands & _HOLD_CLIENT:
             self._stop_client(_BY_CONNECTION)
+        if commands & _RESUME_BROKER:
+            self._stop_broker(_BY_TURN)
+            self.loop.call_soon(self._turn_broker)
+        if commands & _FREE_BROKER:
+            self._free_broker(_BY_CONNECTION)
+        elif commands & _HOLD_BROKER:
+            self._stop_broker(_BY_CONNECTION)
         if commands & _END and not self.ended:
             self._end()
 
@@ -386,6 +413,8 @@ class Relay:
 
     def _turn_broker(self) -> None:
         self._free_broker(_BY_TURN)
+        self.connection.resume_broker(self.clock())
+        self.act()
 
     # The timer
 

@@ -23,6 +23,7 @@ cdef class Timing(Delaying):
     cdef void _keep_client(self, bytes data, Py_ssize_t at, Py_ssize_t need) except *
     cdef void _begin_packet(self, Py_ssize_t at) except *
     cdef void _expect_more(self) except *
+    cpdef void client_takes(self, bint takes, double now) except *
     cpdef void client_read_again(self, double now) except *
     cdef void _look_after_packet(self) except *
     cdef void _keep_alive(self) except *

@@ -58,7 +58,7 @@ class Owner(Protocol):
         """Write what that has led to."""
 
     def cut(self) -> None:
-        """End: the holds of the worker are full, and this one is the largest."""
+        """Give up what it has waiting, or end: the holds of the worker are full, and this one is the largest."""
 
     def holds(self) -> int:
         """Bytes that it has waiting."""
@@ -147,14 +147,18 @@ class Waiting:
     # What waits
 
     def took(self, owner: Owner, address: bytes, size: int) -> None:
-        """One more message of `owner` waits.
-
-        When that is too much, the address that holds the most loses its connection that does.
-        """
+        """One more message of `owner` waits."""
         self._holders.setdefault(address, {})[owner] = None
+        self.messages += 1
+        self.grew(owner, address, size)
+
+    def grew(self, owner: Owner, address: bytes, size: int) -> None:
+        """What waits of `owner`, something at least, takes so many bytes more.
+
+        When that is too much, of the address that holds the most the connection that does is cut.
+        """
         self._held[address] = self._held.get(address, 0) + size
         self.bytes += size
-        self.messages += 1
         while self.bytes > self.hold_pool and self._holders:
             largest = max(self._holders[max(self._held, key=lambda one: self._held[one])], key=lambda one: one.holds())
             largest.cut()

@@ -343,3 +343,8 @@ void tg_late(struct tg_engine *engine, const struct tg_subject *subject, const s
     if (engine->tallies != NULL)
         tg_note(engine, who, subject->source, message, slot, tg_mix(verdict->whose, action), (uint8_t)action, verdict->crowd, now_ns);
 }
+
+void tg_count(const struct tg_engine *engine, uint32_t slot, uint32_t action)
+{
+    if (slot < engine->segment.slots && action < TG_ACTIONS) tally(engine, slot, action);
+}

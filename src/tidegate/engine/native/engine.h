@@ -442,6 +442,9 @@ uint32_t tg_matching(struct tg_engine *engine, const struct tg_subject *subject,
 void tg_late(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_who *who,
              const struct tg_message *message, const struct tg_verdict *verdict, uint32_t action, uint64_t now_ns);
 
+/* The same for one of which no verdict is left, of the limit at `slot`: it is counted, and not told. */
+void tg_count(const struct tg_engine *engine, uint32_t slot, uint32_t action);
+
 /* Windows. Takes a slot of the key's (else of its crowd's, which sets `crowd`) if fewer than `number` are taken. `tag` says
  * what to wait for when none is. Without `commit` it only asks. */
 struct tg_window {
