@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from support.engine_model import Client, Message
-from tidegate.policy.events import MEANINGS
+from tidegate.policy.events import BY_CLASS, MEANINGS
 from tidegate.policy.model import (
     Action,
     ByClass,
@@ -70,6 +70,13 @@ FILTERS = (
     "#", "+", "a", "a/#", "a/b", "+/b", "a/+", "+/+", "+/#", "a/+/c", "a/b/c/d", "/", "/+", "+/", "//", "a//b", "/#",
     "$SYS/#", "$SYS/+", "$a/b", "$SYS", "é/#", "é/+", "b/a/b", "a/+/#",
 )  # fmt: skip
+SHARES = ("$share/g/#", "$share/+/a/+", "$share/h/a/b", "$share/+/+/#", "$share/g/$SYS/#", "$share/g/+")
+"""Filters of limits on shared subscriptions."""
+SUBSCRIPTIONS = (
+    *FILTERS, "$share/g/#", "$share/h/#", "$share/g/a/+", "$share/h/a/b", "$share/g/+/#", "$share/g/+",
+    "$share/h/$SYS/#", "$share/g", "$share/g/", "$share//a", "$share/+/a/b", "$share/g//", "a/b/c/d/#",
+    "a/b/c/d/e/f", "+/+/+/+/+",
+)  # fmt: skip
 KEYS = (
     *(Key(kind) for kind in (KeyKind.ALL, KeyKind.CLIENT, KeyKind.USERNAME, KeyKind.LISTENER, KeyKind.CLASS)),
     *(Key(KeyKind.IP, v4, v6) for v4, v6 in ((32, 64), (24, 48), (0, 0), (31, 128), (9, 63))),
@@ -78,6 +85,9 @@ KEYS = (
 )
 ACTIONS = tuple(action for action in Action if action is not Action.PASS)
 EVENTS = (*[Event.PUBLISH] * 6, *Event)
+NOTHING: Any = ByClass()
+DOWN = (Event.SUBSCRIBE, Event.SUBSCRIBE, Event.DELIVER, Event.DELIVER, Event.WILL, Event.PACKET)
+"""Those of subscribers, wills and packets of any type."""
 ARRIVALS = (Event.CONNECT, Event.CONNECT, Event.CONNECT, Event.AUTH_FAILURE)
 """The events of a client that is not let in yet."""
 
@@ -145,7 +155,7 @@ cases = st.builds(
     _rarely(actions, None),
 )
 """Any action in any case."""
-ends = st.sampled_from((Action.DROP, Action.REJECT, Action.DISCONNECT))
+ends = st.sampled_from((Action.DROP, Action.REJECT, Action.DISCONNECT, Action.PASS, Action.DELAY))
 after_delays = st.builds(Cases, ends, _rarely(st.dictionaries(st.integers(0, 2), ends), {}), _rarely(ends, None))
 """What may follow a delay."""
 
@@ -163,16 +173,21 @@ def limits(name: str, events: tuple[Event, ...]) -> SearchStrategy[Limit]:
         classes=_rarely(_some(CLASSES, 2), ()),
         not_classes=_rarely(_some(CLASSES, 1), ()),
         who=_rarely(conditions, Conditions()),
-        topic=_rarely(_some(FILTERS, 3), ()) | _some(FILTERS, 3),
-        except_topic=_rarely(_some(FILTERS, 2), ()),
+        topic=_rarely(_some(FILTERS, 3), ()) | _some(FILTERS, 3) | _some((*FILTERS, *SHARES), 3),
+        except_topic=_rarely(_some((*FILTERS, *SHARES), 2), ()),
         qos=_rarely(_some((0, 1, 2), 2), ()),
         retain=st.sampled_from((False,) * 7 + (True,)),
         rate=by_class(st.lists(rates, min_size=1, max_size=3).map(tuple)),
         bandwidth=_rarely(by_class(st.lists(bandwidths, min_size=1, max_size=2).map(tuple)), ByClass()),
         size=_rarely(by_class(st.sampled_from((0, 10, 1000))), ByClass()),
         concurrent=_rarely(windows, ByClass()) | windows,
+        depth=_rarely(by_class(st.integers(1, 5)), ByClass()),
+        leading_wildcard=st.sampled_from((True,) * 7 + (False,)),
+        max_qos=_rarely(by_class(st.integers(0, 1)), ByClass()),
+        will_delay=_rarely(by_class(st.sampled_from((0.001, 3.0, 20.0))), ByClass()),
         max_delay=st.sampled_from((0.5, 5.0)),
         then=after_delays,
+        conflate=st.booleans(),
     ).map(_meaningful)
 
 
@@ -181,10 +196,14 @@ def _meaningful(limit: Limit) -> Limit:
     meaning = MEANINGS[limit.on]
     limit = replace(
         limit,
-        bandwidth=limit.bandwidth if "bandwidth" in meaning.keys else ByClass(),
-        concurrent=limit.concurrent if "concurrent" in meaning.keys else ByClass(),
-        size=limit.size if "size" in meaning.keys else ByClass(),
+        leading_wildcard=limit.leading_wildcard or "leading_wildcard" not in meaning.keys,
+        conflate=limit.conflate and "conflate" in meaning.keys,
     )
+    for key in BY_CLASS:
+        if key not in meaning.keys:
+            limit = replace(limit, **{key: NOTHING})
+    if limit.on is not Event.SUBSCRIBE:
+        limit = replace(limit, topic=_unshared(limit.topic), except_topic=_unshared(limit.except_topic))
     if not meaning.has_topics:
         per = tuple(key for key in limit.per if key.kind is not KeyKind.TOPIC) or (meaning.per,)
         limit = replace(limit, topic=(), except_topic=(), per=per)
@@ -192,6 +211,10 @@ def _meaningful(limit: Limit) -> Limit:
         on_excess, then = replace(limit.on_excess, qos={}), replace(limit.then, qos={})
         limit = replace(limit, qos=(), retain=False, on_excess=on_excess, then=then)
     return limit
+
+
+def _unshared(filters: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(text for text in filters if text not in SHARES)
 
 
 def _policies(events: tuple[Event, ...]) -> SearchStrategy[Policy]:
@@ -207,6 +230,9 @@ policies = _policies(EVENTS)
 """Three classes and a few limits, in any order."""
 arrivals = _policies(ARRIVALS)
 """Likewise, with limits on who comes."""
+
+subscribers = _policies(DOWN)
+"""Likewise, with limits on what subscribers ask for and get, on wills and on any packet."""
 
 clients = st.builds(
     Client,
@@ -225,8 +251,15 @@ def _told(message: Message, choose: random.Random) -> Message:
     """As much of it as there is to its event."""
     if message.event is Event.AUTH_FAILURE:
         return Message("", event=message.event)
-    if message.event is not Event.CONNECT:
+    if message.event in (Event.PUBLISH, Event.DELIVER):
         return message
+    if message.event is Event.WILL:
+        return replace(message, again=False, owed=0)
+    if message.event is Event.SUBSCRIBE:
+        asked = choose.choice(SUBSCRIPTIONS)
+        return replace(message, topic=asked, qos=0, retain=False, packet=0, payload=0, owed=0)
+    if message.event is Event.PACKET:
+        return replace(message, topic="", qos=0, retain=False, payload=message.packet, again=False, owed=0)
     stage = choose.choice(tuple(Stage))
     size = message.packet if stage is Stage.LATE else 0
     return replace(message, topic="", qos=stage, retain=False, packet=size, payload=size, again=False, owed=0)

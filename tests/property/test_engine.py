@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from policies import LARGEST_PACKET, LIMITS, Traffic, arrivals, clients, policies, traffic
+from policies import LARGEST_PACKET, LIMITS, Traffic, arrivals, clients, policies, subscribers, traffic
 from strategies import untimed
 from support import engine_model as model
 from support.engine_model import Client, Decision, Message, Model, Queue
@@ -20,6 +20,7 @@ from tidegate.policy.stages import Stage
 WORDS = 1 << 24
 """So many that no key ever lacks a bucket of its own: what a crowd does is test_crowds.py's matter."""
 START = 10**12
+DOWN = (Event.SUBSCRIBE, Event.DELIVER, Event.WILL, Event.PACKET)
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ class Pair:
             self.now = int(self.seconds * 1e9)
             self.acknowledge(choose)
             client, subject = self.clients[number], self.subjects[number]
+            if message.event is Event.WILL:
+                self.compare_will_delay(client, subject, message)
             if message.event is Event.CONNECT and message.qos == Stage.EARLY:
                 client, subject = client.stranger, self.strangers[number]
             expected = self.model.decide(client, message, self.now)
@@ -104,6 +107,9 @@ class Pair:
         if message.event is Event.AUTH_FAILURE:
             self.engine.decide_failure(subject, self.seconds)
             return self.engine.last()
+        if message.event in DOWN:
+            self.ask_down(subject, message)
+            return self.engine.last()
         return self.engine.judge(
             subject,
             message.topic.encode(),
@@ -119,6 +125,27 @@ class Pair:
             owed=message.owed,
             ask=message.ask,
         )
+
+    def ask_down(self, subject: Subject, message: Message) -> None:
+        """The same for what subscribers ask for and get, for wills and for any packet."""
+        engine, topic, now, turn = self.engine, message.topic.encode(), self.seconds, int(message.turn)
+        sizes = message.packet, message.payload
+        match message.event:
+            case Event.SUBSCRIBE:
+                engine.decide_subscribe(subject, topic, now, turn, message.held, message.ask, message.again)
+            case Event.DELIVER:
+                what = (b"-" + topic + b"-", 1, 1 + len(topic), message.qos, message.retain, *sizes, now, turn)
+                engine.decide_deliver(subject, *what, message.held, message.owed, message.ask, message.again)
+            case Event.WILL:
+                will = topic, message.qos, message.retain
+                engine.decide_will(subject, *will, *sizes, now, turn, message.held, message.ask)
+            case _:
+                engine.decide_packet(subject, message.packet, now, turn, message.held, message.ask)
+
+    def compare_will_delay(self, client: Client, subject: Subject, message: Message) -> None:
+        """What is asked before a will is decided."""
+        delay = self.engine.will_delay(subject, message.topic.encode(), message.qos, message.retain)
+        assert delay == self.model.will_delay(client, message)
 
     def decide(self, subject: Subject, message: Message, expected: Decision) -> Decision:
         """The same as the model would say it; queues have the names that are expected, as long as they keep them."""
@@ -139,6 +166,8 @@ class Pair:
             Action(self.engine.then) if delayed else Action.PASS,
             expected.taken if len(places) == len(expected.taken) else (),
             bool(places) and self.engine.shares,
+            delayed and self.engine.conflates,
+            self.engine.max_qos,
         )
         if places:
             self.in_flight.append((places, expected.taken))
@@ -184,13 +213,22 @@ def places_of(taken: int | tuple[int, ...] | None) -> list[int]:
     return [] if taken is None else [taken] if isinstance(taken, int) else list(taken)
 
 
-phases = st.tuples(st.none() | policies | arrivals, st.lists(scales, max_size=3), traffic)
+phases = st.tuples(st.none() | policies | arrivals | subscribers, st.lists(scales, max_size=3), traffic)
 some_clients = st.lists(clients, min_size=1, max_size=5)
 
 
 @settings(untimed, max_examples=100)
 @given(policies, some_clients, traffic)
 def test_one_policy(policy: Policy, clients: list[Client], messages: Traffic) -> None:
+    pair = Pair(clients)
+    pair.load(policy)
+    pair.run(replace(messages, count=8 * messages.count))
+    pair.compare_tallies()
+
+
+@settings(untimed, max_examples=100)
+@given(subscribers, some_clients, traffic)
+def test_limits_on_subscribers_wills_and_packets(policy: Policy, clients: list[Client], messages: Traffic) -> None:
     pair = Pair(clients)
     pair.load(policy)
     pair.run(replace(messages, count=8 * messages.count))

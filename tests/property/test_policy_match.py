@@ -4,7 +4,7 @@ from dataclasses import fields
 
 from hypothesis import given, settings
 
-from policies import LARGEST_PACKET, Traffic, arrivals, clients, policies, traffic
+from policies import LARGEST_PACKET, Traffic, arrivals, clients, policies, subscribers, traffic
 from strategies import untimed
 from support.engine_model import Client as Whole
 from support.engine_model import classes_of
@@ -12,13 +12,13 @@ from support.segments import segment
 from tidegate.app.policy_match import Client, Message, captured, reasons_against
 from tidegate.engine.binding import Engine
 from tidegate.policy.compile import assign_slots, compile_policy, ordered
-from tidegate.policy.enforced import EVENTS
+from tidegate.policy.events import MEANINGS
 from tidegate.policy.model import Event, Policy
 from tidegate.policy.stages import Stage
 
 
 @settings(untimed, max_examples=300)
-@given(policies | arrivals, clients, traffic)
+@given(policies | arrivals | subscribers, clients, traffic)
 def test_a_limit_meets_a_message_when_nothing_is_against_it(policy: Policy, whole: Whole, messages: Traffic) -> None:
     engine = Engine(segment(), -1)
     engine.load(compile_policy(policy, assign_slots(policy), LARGEST_PACKET))
@@ -30,7 +30,7 @@ def test_a_limit_meets_a_message_when_nothing_is_against_it(policy: Policy, whol
     stages = ((whole.stranger.subject(), Stage.EARLY), (subject, Stage.LATE))
     assert captures == classes_of(whole, policy)[1]
     for _, _, told in messages.messages(1, policy):
-        if told.event not in EVENTS or (told.event is Event.PUBLISH and not told.topic):
+        if MEANINGS[told.event].has_topics and not told.topic:
             continue
         message = Message(told.topic, told.qos, told.retain, told.payload, on=told.event)
         if told.event is Event.CONNECT:

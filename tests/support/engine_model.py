@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from tidegate.engine.binding import Subject
 from tidegate.engine.format import Price, price
-from tidegate.mqtt.topics import matches
+from tidegate.mqtt.topics import asked_by, covers, matches
 from tidegate.policy.model import (
     Action,
     ByClass,
@@ -95,13 +95,14 @@ class Message:
     payload: int = 0
     event: Event = Event.PUBLISH
     again: bool = False
-    """The receiver may have it already."""
+    """PUBLISH: the broker may have it already. DELIVER: it must not be dropped. SUBSCRIBE: it is there already."""
     turn: bool = False
     """It has waited, and is the first of those that do."""
     held: bool = False
     """It was delayed before."""
     owed: int = 0
-    """QoS 2 messages in windows of several clients for which its sender has yet to send PUBREL."""
+    """In windows of several clients: QoS 2 messages for which its sender has yet to send PUBREL; of DELIVER, all
+    messages that the client has yet to acknowledge."""
     ask: bool = False
     """Only a question."""
 
@@ -126,6 +127,10 @@ class Decision:
     """Windows that it is in now."""
     shares: bool = False
     """Other clients may be in one of them too."""
+    conflates: bool = False
+    """Of a delay: the newest of its topic is enough."""
+    max_qos: int = 2
+    """Of a subscription: what it may have."""
 
 
 @dataclass
@@ -186,7 +191,7 @@ class Model:
 
     def late(self, limit: str, action: Action) -> None:
         """Count what became of a message that this limit has delayed for too long."""
-        self.tallies[limit, action.name.lower()] += 1
+        self.tallies[limit, "passed" if action is Action.PASS else action.name.lower()] += 1
 
     def decide(self, client: Client, message: Message, now_ns: int) -> Decision:
         """Charge all budgets of a message and take a slot of all its windows, or nothing of it."""
@@ -206,6 +211,20 @@ class Model:
         if any(one.exempt for one in proven):
             self.tallies.update((limit.name, "passed") for limit in found if not message.ask)
             return Decision(Action.PASS, "", 0, len(found), by_size=False)
+        decision = self._decide(client, message, now, found, classes, captures)
+        return replace(decision, max_qos=_max_qos(found, client, message, names))
+
+    def _decide(
+        self,
+        client: Client,
+        message: Message,
+        now: int,
+        found: list[Limit],
+        classes: list[ClientClass],
+        captures: Mapping[str, str],
+    ) -> Decision:
+        """The same for a client that is not exempt, of the limits that have been found."""
+        names = [one.name for one in classes]
         priority = classes[0].priority if classes else Priority.NORMAL
         refused: list[_Refusal] = []
         passed: list[str] = []
@@ -218,11 +237,9 @@ class Model:
             mine = self._charges(limit, message, names, key, scale)
             whose: Queue = ("budgets", limit.name, limit.on, limit.per, key)
             window: Queue = ("window", self._slots[limit.name], limit.name, limit.on, limit.per, key)
-            is_counted = message.qos > 0 or message.event is Event.CONNECT
-            number = chosen(limit.concurrent, names, float) if is_counted else None
+            number = chosen(limit.concurrent, names, float) if is_counted(message) else None
             room = 0 if number is None else _scaled_number(number, scale)
-            size = chosen(limit.size, names, float)
-            by_size = size is not None and message.payload > size
+            by_size = is_too_much(limit, message, names)
             action = _action(limit, client, message, by_size=by_size)
             wait = max((self._wait(charge, now) for charge in mine), default=0)
             before = None
@@ -230,7 +247,8 @@ class Model:
                 queues = [whose] if number is None else [whose, window]
                 before = next((queue for queue in queues if queue in self._waiting), None)
             is_own = any(key.kind is KeyKind.CLIENT for key in limit.per)
-            owes = message.qos == 2 and not is_own and message.owed >= max(1, room // 2)
+            ends = message.qos == 2 or message.event is Event.DELIVER
+            owes = ends and not is_own and message.owed >= max(1, room // 2)
             full = number is not None and (owes or self._in_flight[window] >= room)
             if not wait and not by_size and not before and not full:
                 charges += mine
@@ -246,7 +264,7 @@ class Model:
             queue = before or (whose if not by_window else ITSELF if owes else window)
             refused.append(_Refusal(action, limit, wait // TICKS_OF_NS + 1, by_size, by_window, queue))
         observed = [one.limit.name for one in refused if one.action is Action.OBSERVE]
-        refused = [one for one in refused if one.action is not Action.OBSERVE]
+        refused = [one for one in refused if one.action > Action.OBSERVE]
         if not message.held:
             self.tallies.update((name, "observe") for name in observed)
         if refused:
@@ -261,6 +279,22 @@ class Model:
             self._times[charge.budget] = now + self._ahead(charge, now) + charge.ticks
         self._in_flight.update(windows)
         return Decision(Action.PASS, "", 0, len(found), by_size=False, taken=tuple(windows), shares=shares)
+
+    def will_delay(self, client: Client, message: Message) -> float:
+        """Seconds that a will is held back before it is decided."""
+        classes, captures = classes_of(client, self._policy)
+        names = [one.name for one in classes]
+        if any(one.exempt for one in classes):
+            return 0.0
+        acting = [
+            limit
+            for limit in self._policy.limits
+            if concerns(limit, client, names, captures)
+            and about(limit, message, {})
+            and _of(limit.on_excess, client, message) is not Action.OBSERVE
+        ]
+        delays = (chosen(limit.will_delay, names, lambda seconds: -seconds) for limit in acting)
+        return max((delay for delay in delays if delay is not None), default=0.0)
 
     def _charges(
         self, limit: Limit, message: Message, names: list[str], key: tuple[object, ...], scale: int
@@ -311,9 +345,35 @@ def _action(limit: Limit, client: Client, message: Message, *, by_size: bool) ->
     action = _of(limit.on_excess, client, message)
     if by_size and action is Action.DELAY:
         action = _of(limit.then, client, message)
-    if message.again and action in (Action.DROP, Action.REJECT):
+    if message.again and action in (Action.DROP, Action.REJECT) and message.event is not Event.SUBSCRIBE:
         return Action.DISCONNECT if by_size else Action.DELAY
     return action
+
+
+def is_counted(message: Message) -> bool:
+    """Whether it is one more in a window."""
+    if message.event is Event.SUBSCRIBE:
+        return not message.again
+    return message.qos > 0 or message.event is Event.CONNECT
+
+
+def is_too_much(limit: Limit, message: Message, names: list[str]) -> bool:
+    """Whether it is larger than the limit allows, or asks for more; no wait changes that."""
+    if message.event is Event.SUBSCRIBE:
+        text = asked_by(message.topic)[1]
+        depth = chosen(limit.depth, names, float)
+        is_deep = depth is not None and len(text.split("/")) > depth
+        return is_deep or (not limit.leading_wildcard and text.startswith(("+", "#")))
+    size = chosen(limit.size, names, float)
+    must_come = message.event is Event.DELIVER and message.again
+    return size is not None and message.payload > size and not must_come
+
+
+def _max_qos(found: list[Limit], client: Client, message: Message, names: list[str]) -> int:
+    if message.event is not Event.SUBSCRIBE:
+        return 2
+    acting = [limit for limit in found if _of(limit.on_excess, client, message) is not Action.OBSERVE]
+    return min((most for limit in acting if (most := chosen(limit.max_qos, names, float)) is not None), default=2)
 
 
 def _is_by_name(limit: Limit) -> bool:
@@ -335,8 +395,16 @@ def _verdict(refused: list[_Refusal], client: Client, message: Message, matched:
     decision = Decision(strictest, one.limit.name, longest, matched, any(one.by_size for one in refused), one.by_window)
     if not delayed:
         return decision
-    then = Action.DISCONNECT if message.again else _of(one.limit.then, client, message)
-    return replace(decision, queue=one.queue, max_delay=int(one.limit.max_delay * 1e9), then=then)
+    then = _of(one.limit.then, client, message)
+    if message.again:
+        then = {Event.PUBLISH: Action.DISCONNECT, Event.DELIVER: Action.DELAY}.get(message.event, then)
+    return replace(
+        decision,
+        queue=one.queue,
+        max_delay=int(one.limit.max_delay * 1e9),
+        then=then,
+        conflates=one.limit.conflate,
+    )
 
 
 def _scaled_number(number: int, scale: int) -> int:
@@ -434,7 +502,8 @@ def key_of(key: Key, client: Client, message: Message, names: list[str], capture
         case KeyKind.CAPTURE:
             return captures[key.capture]
         case KeyKind.TOPIC:
-            levels = message.topic.split("/")
+            topic = asked_by(message.topic)[1] if message.event is Event.SUBSCRIBE else message.topic
+            levels = topic.split("/")
             return tuple(levels[: key.levels] if key.levels else levels)
     return None
 
@@ -457,13 +526,21 @@ def about(limit: Limit, message: Message, classes: Mapping[str, ClientClass]) ->
     topic = message.topic
     if message.event is Event.CONNECT:
         return limit.on is message.event and stage_of(limit, classes) == message.qos
+    fits = is_covered if message.event is Event.SUBSCRIBE else matches
     return (
         limit.on is message.event
         and (not limit.qos or message.qos in limit.qos)
         and (not limit.retain or message.retain)
-        and (not limit.topic or any(topic and matches(one, topic) for one in limit.topic))
-        and not any(topic and matches(one, topic) for one in limit.except_topic)
+        and (not limit.topic or any(topic and fits(one, topic) for one in limit.topic))
+        and not any(topic and fits(one, topic) for one in limit.except_topic)
     )
+
+
+def is_covered(topic_filter: str, subscription: str) -> bool:
+    """Whether a limit's filter is about all that a subscription asks for."""
+    share, wanted = asked_by(topic_filter)
+    name, asked = asked_by(subscription)
+    return (share is None or (name is not None and share in ("+", name))) and covers(wanted, asked)
 
 
 def chosen(numbers: ByClass[T], names: list[str], strictness: Callable[[T], object]) -> T | None:
@@ -476,8 +553,11 @@ def chosen(numbers: ByClass[T], names: list[str], strictness: Callable[[T], obje
 
 
 def _says_anything(limit: Limit, names: list[str]) -> bool:
-    numbers = (limit.rate, limit.bandwidth)
-    plain = (limit.size, limit.concurrent)
-    return any(chosen(one, names, _slowest) is not None for one in numbers) or any(
-        chosen(one, names, float) is not None for one in plain
+    rates = (limit.rate, limit.bandwidth)
+    numbers = (limit.size, limit.concurrent, limit.depth, limit.max_qos)
+    return (
+        not limit.leading_wildcard
+        or any(chosen(one, names, _slowest) is not None for one in rates)
+        or any(chosen(one, names, float) is not None for one in numbers)
+        or chosen(limit.will_delay, names, float) is not None
     )

@@ -8,11 +8,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from ..mqtt.topics import matches
+from ..mqtt.topics import asked_by, covers, matches
 from ..policy.captures import captures_of_fitting
 from ..policy.model import ClientClass, Conditions, Event, Key, KeyKind, Limit
 from ..policy.patterns import first_fit
-from ..policy.strictness import choose, of_number, of_rates
+from ..policy.strictness import choose, of_duration, of_number, of_rates
 
 VERSIONS = {"3.1": 3, "3.1.1": 4, "5": 5}
 _NAMES = {number: name for name, number in VERSIONS.items()}
@@ -35,9 +35,10 @@ class Client:
 
 @dataclass(frozen=True)
 class Message:
-    """One PUBLISH, or a CONNECT or the broker's refusal of it, which have no topic."""
+    """One PUBLISH in either direction, a will, a subscription, any packet, a CONNECT or the broker's refusal of it."""
 
     topic: str
+    """Of a subscription, its filter; empty where there is none."""
     qos: int
     retain: bool
     payload: int
@@ -70,14 +71,23 @@ def reasons_against(
 
 
 def _about_message(limit: Limit, message: Message) -> Iterator[str]:
-    if limit.topic and not any(matches(one, message.topic) for one in limit.topic):
-        yield f"the topic does not match {_alternatives(limit.topic)}"
-    if fitting := [one for one in limit.except_topic if matches(one, message.topic)]:
-        yield f"the topic is excepted by {fitting[0]}"
+    asks = limit.on is Event.SUBSCRIBE
+    fits, what = (_covers, "filter is not within") if asks else (matches, "topic does not match")
+    if limit.topic and not any(fits(one, message.topic) for one in limit.topic):
+        yield f"the {what} {_alternatives(limit.topic)}"
+    if fitting := [one for one in limit.except_topic if fits(one, message.topic)]:
+        yield f"the {'filter' if asks else 'topic'} is excepted by {fitting[0]}"
     if limit.qos and message.qos not in limit.qos:
         yield f"the QoS is not {_alternatives(map(str, limit.qos))}"
     if limit.retain and not message.retain:
         yield "the message is not retained"
+
+
+def _covers(topic_filter: str, subscription: str) -> bool:
+    """Whether a limit's filter is about all that a subscription asks for."""
+    share, wanted = asked_by(topic_filter)
+    name, asked = asked_by(subscription)
+    return (share is None or (name is not None and share in ("+", name))) and covers(wanted, asked)
 
 
 def _about_classes(limit: Limit, classes: Collection[str]) -> Iterator[str]:
@@ -96,10 +106,10 @@ def _unlimited(limit: Limit, classes: Collection[str]) -> Iterator[str]:
     numbers = (
         choose(limit.rate, classes, of_rates),
         choose(limit.bandwidth, classes, of_rates),
-        choose(limit.concurrent, classes, of_number),
-        choose(limit.size, classes, of_number),
+        *(choose(one, classes, of_number) for one in (limit.concurrent, limit.size, limit.depth, limit.max_qos)),
+        choose(limit.will_delay, classes, of_duration),
     )
-    if all(number is None for number in numbers):
+    if limit.leading_wildcard and all(number is None for number in numbers):
         yield 'it has no number for this client: "none", or no default'
 
 

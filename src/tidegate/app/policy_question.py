@@ -8,7 +8,6 @@ from ..mqtt.errors import PacketError
 from ..mqtt.framing import encode_length
 from ..mqtt.text import check_topic_name
 from ..policy.address import Address
-from ..policy.enforced import EVENTS
 from ..policy.events import event_name
 from ..policy.model import Event
 from ..policy.problems import BadValue
@@ -18,7 +17,7 @@ from .policy_match import VERSIONS, Client, Message
 
 UNIX = "unix"
 """What `Question.address` says of a client that comes by a Unix socket."""
-ON = {event_name(event): event for event in EVENTS}
+ON = {event_name(event): event for event in Event}
 """What can be asked about."""
 PAYLOAD = 64
 """Bytes of a message's, unless told."""

@@ -13,6 +13,12 @@ def share_of(topic_filter: str) -> tuple[str | None, str]:
     return group, rest
 
 
+def asked_by(topic_filter: str) -> tuple[str | None, str]:
+    """The same of what may be subscribed to in any version, as limits take it: without a FILTER it is not shared."""
+    share, rest = share_of(topic_filter)
+    return (share, rest) if rest else (None, topic_filter)
+
+
 def check_filter(topic_filter: str, version: int = 5) -> None:
     """Raise PacketError unless this is a topic filter of `version`.
 
@@ -29,6 +35,22 @@ def check_filter(topic_filter: str, version: int = 5) -> None:
         raise PacketError(Fault.FILTER, "# in a topic filter must be the whole of its last level")
     if any("+" in level and level != "+" for level in (*parents, last)):
         raise PacketError(Fault.FILTER, "+ in a topic filter must be the whole of its level")
+
+
+def covers(topic_filter: str, other: str) -> bool:
+    """Whether every topic that `other` matches is matched by `topic_filter`; both valid, without `$share/NAME/`."""
+    if other.startswith("$") and topic_filter.startswith(("+", "#")):
+        return False
+    if other == "#":  # a topic has at least one level
+        other = "+/#"
+    wanted = topic_filter.split("/")
+    levels = other.split("/")
+    for i, want in enumerate(wanted):
+        if want == "#":
+            return True
+        if i == len(levels) or levels[i] == "#" or want not in ("+", levels[i]):
+            return False
+    return len(wanted) == len(levels)
 
 
 def matches(topic_filter: str, topic: str) -> bool:

@@ -5,8 +5,9 @@ from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Any
 
+from ..mqtt.topics import share_of
 from .actions import after_delay, reached
-from .events import MEASURES
+from .events import BY_CLASS, CHANGES
 from .explain import tell
 from .fields import elements
 from .limits import measures
@@ -19,6 +20,9 @@ from .units import duration_text, size_text
 _PROOFS = ("username", "cidr", "listener", "cn", "san")
 """Conditions that a client cannot simply claim to fulfil."""
 _REFUSALS = {Action.DROP, Action.REJECT, Action.DISCONNECT}
+_LARGEST_WILL = 1 << 17
+"""Bytes of a will as a packet: its topic and its payload have a length of two bytes each."""
+_MOST_PAYLOAD_OF_WILL = 65535
 _MOST_NAMES = 3
 """Limits that one warning names."""
 _NAMES = (KeyKind.CLIENT, KeyKind.USERNAME, KeyKind.CAPTURE)
@@ -136,7 +140,7 @@ def _normal(conditions: Conditions) -> tuple[object, ...]:
 
 def _debt(written: _Written) -> Iterator[Finding]:
     sizes = [size for _, _, size in written.entries("size")]
-    largest = written.max_packet
+    largest = min(written.max_packet, _LARGEST_WILL) if written.limit.on is Event.WILL else written.max_packet
     if written.limit.size.default is not None and None not in sizes:
         largest = min(largest, max(sizes))
     for path, _, rates in written.entries("bandwidth"):
@@ -156,7 +160,9 @@ def _size_is_no_limit(written: _Written) -> Iterator[Finding]:
     if written.limit.on == Event.DELIVER:  # the broker may send what no client could
         return
     for path, _, size in written.entries("size"):
-        if size is not None and size >= written.max_packet:
+        if size is not None and written.limit.on is Event.WILL and size >= _MOST_PAYLOAD_OF_WILL:
+            yield path, BadValue(f"no will has more than {_MOST_PAYLOAD_OF_WILL} bytes", "write a smaller one")
+        elif size is not None and size >= written.max_packet:
             yield (
                 path,
                 BadValue(f"gateway.max_packet is {size_text(written.max_packet)} already", "write a smaller one"),
@@ -164,7 +170,7 @@ def _size_is_no_limit(written: _Written) -> Iterator[Finding]:
 
 
 def _all_none(written: _Written) -> Iterator[Finding]:
-    for key in MEASURES:
+    for key in BY_CLASS:
         if key in written.table and all(value is None for _, _, value in written.entries(key)):
             yield (*written.path, key), BadValue("limits nobody", "remove it, or give it a number")
 
@@ -184,7 +190,7 @@ def _all_exempt(written: _Written) -> Iterator[Finding]:
 
 def _no_effect(written: _Written) -> Iterator[Finding]:
     limit = written.limit
-    for key in MEASURES:
+    for key in BY_CLASS:
         if not isinstance(table := written.table.get(key), dict):
             continue
         for path, name, _ in written.entries(key):
@@ -235,6 +241,42 @@ def _waits_in_vain(written: _Written) -> Iterator[Finding]:
             )
 
 
+def _never_told(written: _Written) -> Iterator[Finding]:
+    limit = written.limit
+    if limit.on is not Event.WILL or not {"rate", "bandwidth"} & measures(limit).keys():
+        return
+    if Action.DROP in after_delay(limit.on_excess, limit.then, limit.qos):
+        yield (
+            (*written.path, "then"),
+            BadValue(
+                "of many who go at once, only those are told of whose turn comes within max_delay, "
+                f"{duration_text(limit.max_delay)}",
+                "remove it: then they are told of all the same; or write a longer max_delay",
+            ),
+        )
+
+
+def _only_watched(written: _Written) -> Iterator[Finding]:
+    """A limit that observes changes nothing, also where nothing exceeds it."""
+    if reached(written.limit.on_excess, written.limit.qos) == {Action.OBSERVE}:
+        for key in CHANGES:
+            if key in written.table:
+                yield (
+                    (*written.path, key),
+                    BadValue("no effect: a limit that observes changes nothing", "give it a limit of its own"),
+                )
+
+
+def _never_leads(written: _Written) -> Iterator[Finding]:
+    limit = written.limit
+    filters = [share_of(text)[1] for text in limit.topic]
+    if not limit.leading_wildcard and filters and not any(text[0] in "+#" for text in filters):
+        yield (
+            (*written.path, "leading_wildcard"),
+            BadValue("no filter that begins with a wildcard is within these topics", "remove it, or `topic`"),
+        )
+
+
 def _size_is_read(written: _Written) -> Iterator[Finding]:
     """A limit that could be decided at accept, but for the size that is in it too."""
     limit = written.limit
@@ -265,5 +307,5 @@ def _one_connection(written: _Written) -> Iterator[Finding]:
 
 _CAUTIONS: tuple[Callable[[_Written], Iterator[Finding]], ...] = (
     _debt, _size_is_no_limit, _all_none, _contradiction, _all_exempt, _no_effect, _excepted, _window_of_nothing,
-    _waits_in_vain, _size_is_read, _one_connection,
+    _waits_in_vain, _never_told, _only_watched, _never_leads, _size_is_read, _one_connection,
 )  # fmt: skip

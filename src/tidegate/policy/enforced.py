@@ -2,19 +2,14 @@
 
 from collections.abc import Iterator
 
-from .events import event_name
 from .explain import tell
-from .model import Conditions, Event, Limit, Policy
+from .model import Conditions, Limit, Policy
 from .problems import BadValue, Finding, Path, Problem
 from .toml import Document
 
-EVENTS = (Event.PUBLISH, Event.CONNECT, Event.AUTH_FAILURE)
-"""Those on which limits are enforced."""
-_WORDS = [event_name(event) for event in EVENTS]
-
-ENFORCED = f"""\
-Enforced are limits on {", ".join(f"`{word}`" for word in _WORDS[:-1])} and `{_WORDS[-1]}`. What else is described here
-(the other events, `shared`, certificates) is read and checked, and told as `not enforced yet`."""
+ENFORCED = """\
+What is described here is enforced, but for `shared` and conditions on certificates: these are read and checked, and
+told as `not enforced yet`."""
 """For the documentation."""
 
 _NOT_YET = "not enforced yet"
@@ -39,8 +34,5 @@ def _certificates(path: Path, conditions: Conditions) -> Iterator[Finding]:
 
 
 def _limit(path: Path, limit: Limit) -> Iterator[Finding]:
-    if limit.on not in EVENTS:
-        words = ", ".join(f'"{word}"' for word in _WORDS[:-1])
-        yield (*path, "on"), BadValue(_NOT_YET, f'remove the limit; enforced are {words} and "{_WORDS[-1]}"')
-    elif limit.shared:
+    if limit.shared:
         yield (*path, "shared"), BadValue(f"{_NOT_YET}: each gateway has its own budget", "remove it")

@@ -15,11 +15,16 @@ EVERYWHERE = frozenset((
     "shared", "allow_lockout",
 ))  # fmt: skip
 """Keys that have a meaning for every event."""
-MEASURES = ("rate", "bandwidth", "concurrent", "size")
+BY_CLASS = ("rate", "bandwidth", "concurrent", "size", "depth", "max_qos", "will_delay")
+"""Numbers that may differ by class."""
+MEASURES = (*BY_CLASS, "leading_wildcard")
 """Of which a limit must have one."""
+CHANGES = ("max_qos", "will_delay")
+"""Those that nothing exceeds: they change what they meet."""
 
 _TOPICS = ("topic", "except_topic")
 _MESSAGES = (*_TOPICS, "qos", "retain")
+_PUBLISHED = ("rate", "bandwidth", "concurrent", "size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ class Meaning:
 
 MEANINGS = {
     Event.PUBLISH: Meaning(
-        (*_MESSAGES, *MEASURES),
+        (*_MESSAGES, *_PUBLISHED),
         (_A.DELAY, _A.DROP, _A.REJECT, _A.DISCONNECT, _A.BAN, _A.OBSERVE),
         # A client of 3.x cannot be told of a refusal, and what it was promised to wait must end.
         then=Cases(_A.REJECT, {0: _A.REJECT}, v3=_A.DISCONNECT),
@@ -58,16 +63,17 @@ MEANINGS = {
         per=_BY_IP,
     ),
     Event.SUBSCRIBE: Meaning(
-        (*_TOPICS, "rate", "concurrent"), (_A.DELAY, _A.REJECT, _A.DISCONNECT, _A.BAN, _A.OBSERVE)
+        (*_TOPICS, "rate", "concurrent", "depth", "leading_wildcard", "max_qos"),
+        (_A.DELAY, _A.REJECT, _A.DISCONNECT, _A.BAN, _A.OBSERVE),
     ),
     Event.DELIVER: Meaning(
-        (*_MESSAGES, *MEASURES, "conflate"),
+        (*_MESSAGES, *_PUBLISHED, "conflate"),
         (_A.DELAY, _A.DROP, _A.OBSERVE),
         # The broker has promised the others: they wait for as long as it takes.
         then=Cases(_A.DELAY, qos={0: _A.DROP}),
     ),
     Event.WILL: Meaning(
-        (*_MESSAGES, "rate", "bandwidth", "size"),
+        (*_MESSAGES, "rate", "bandwidth", "size", "will_delay"),
         (_A.DELAY, _A.DROP, _A.OBSERVE),
         # Who has not come back by then is gone.
         then=Cases(_A.PASS),

@@ -6,11 +6,11 @@ from typing import Any
 
 from .actions import complete_on_excess, complete_then, read_actions, read_ban
 from .classes import read_conditions, read_listener_name
-from .events import MEANINGS, event_name
+from .events import BY_CLASS, MEANINGS, MEASURES, event_name
 from .fields import Field, Place, check_class, choice, one_or_more, plain, read_bool, read_label, read_table
 from .keys import MAX_KEYS, read_per
-from .model import ByClass, Event, Limit
-from .patterns import read_filter, read_network, read_plain_pattern
+from .model import Action, ByClass, Cases, Event, Limit
+from .patterns import MAX_LEVELS, read_filter, read_network, read_plain_pattern
 from .problems import BadValue
 from .rates import MAX_RATES, by_class, read_bandwidth, read_rate, several
 from .rules import RULES
@@ -22,6 +22,7 @@ MAX_CONCURRENT = 1_000_000
 _EVENTS = {event_name(event): event for event in Event}
 _SIZE = Size("1B", "256MiB")
 _DELAY = Duration("1ms", "1h")
+_WILL = Duration("1ms", "24h")
 _BOOL = "`true` or `false`"
 
 
@@ -42,6 +43,24 @@ def _read_retain(value: object) -> bool:
     if value is not True:
         raise BadValue("only true means something", "remove it: messages count whether retained or not")
     return True
+
+
+def _read_leading(value: object) -> bool:
+    if value is not False:
+        raise BadValue("only false means something", "remove it: filters may begin with + and #")
+    return False
+
+
+def _read_depth(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_LEVELS:
+        raise BadValue("not a number of levels", f"write a whole number from 1 to {MAX_LEVELS}")
+    return value
+
+
+def _read_max_qos(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 1:
+        raise BadValue("not a QoS below 2", "write 0 or 1, without quotes")
+    return value
 
 
 def _read_count(value: object) -> int:
@@ -92,7 +111,8 @@ FIELDS = {
         one_or_more(plain(read_filter)),
         "topic filter, or list",
         "any",
-        "Where: at least one filter matches. With `subscribe`, also `$share/NAME/FILTER`.",
+        "Where: at least one filter matches. On `subscribe`, one that covers all that the subscription asks for; also "
+        "`$share/NAME/FILTER`, for shared subscriptions alone, of any name with `$share/+/FILTER`.",
         "plant/+/telemetry/#",
     ),
     "except_topic": Field(
@@ -131,7 +151,7 @@ FIELDS = {
         f"1 to {MAX_CONCURRENT}, or table by class",
         "not limited",
         "`publish`, `deliver`: messages of QoS 1 and 2 in flight; `connect`: open connections; `subscribe`: "
-        "subscriptions of a connection.",
+        "subscriptions held.",
         50,
     ),
     "size": Field(
@@ -140,6 +160,34 @@ FIELDS = {
         "not limited",
         "The largest payload (`publish`, `deliver`, `will`), else packet.",
         "64KiB",
+    ),
+    "depth": Field(
+        by_class(plain(_read_depth)),
+        f"1 to {MAX_LEVELS}, or table by class",
+        "not limited",
+        "The most levels of a subscription's filter, without `$share/NAME/`.",
+        6,
+    ),
+    "leading_wildcard": Field(
+        plain(_read_leading),
+        "`false`",
+        "allowed",
+        "No filter of a subscription that begins with `+` or `#`, behind `$share/NAME/` neither.",
+        False,
+    ),
+    "max_qos": Field(
+        by_class(plain(_read_max_qos)),
+        "0 or 1, or table by class",
+        "not limited",
+        "Subscriptions get this QoS at most: a larger one is made smaller, never refused.",
+        1,
+    ),
+    "will_delay": Field(
+        by_class(plain(_WILL)),
+        f"{_WILL.kind}, or table by class",
+        "none",
+        "So long a will is held back, after the delay that the client asks for. Who is back by then was never gone.",
+        "20s",
     ),
     "on_excess": Field(
         read_actions,
@@ -164,7 +212,11 @@ FIELDS = {
         {"first": "1min", "factor": 2, "max": "24h"},
     ),
     "conflate": Field(
-        plain(read_bool), _BOOL, "`false`", "Of delayed messages of QoS 0, keep the newest of each topic.", True
+        plain(read_bool),
+        _BOOL,
+        "`false`",
+        "Of delayed messages of QoS 0, keep the newest of each topic, until its turn comes however long that takes.",
+        True,
     ),
     "shared": Field(plain(read_bool), _BOOL, "`false`", "One budget over all gateways of a cluster.", False),
     "allow_lockout": Field(
@@ -179,8 +231,7 @@ FIELDS = {
 
 
 _AS_READ = (
-    "topic", "except_topic", "qos", "retain", "rate", "bandwidth", "concurrent", "size", "max_delay", "ban",
-    "conflate", "shared", "allow_lockout",
+    "topic", "except_topic", "qos", "retain", *MEASURES, "max_delay", "ban", "conflate", "shared", "allow_lockout",
 )  # fmt: skip
 """Keys that `Limit` has under the same name."""
 
@@ -210,7 +261,7 @@ def _limit(found: Mapping[str, Any], event: Event) -> Limit:
     names: tuple[str, ...] = found.get("class", ())
     return replace(
         Limit(found.get("name", ""), event, complete_on_excess(event, found.get("on_excess"))),
-        then=complete_then(event, found.get("then")),
+        then=Cases(Action.DELAY) if found.get("conflate") else complete_then(event, found.get("then")),
         per=found.get("per", (meaning.per,)),
         classes=tuple(name for name in names if not name.startswith("!")),
         not_classes=tuple(name[1:] for name in names if name.startswith("!")),
@@ -220,8 +271,6 @@ def _limit(found: Mapping[str, Any], event: Event) -> Limit:
 
 
 def measures(limit: Limit) -> dict[str, ByClass[Any]]:
-    """What is limited, by key, without what is not."""
-    kinds: dict[str, ByClass[Any]] = {
-        "rate": limit.rate, "bandwidth": limit.bandwidth, "concurrent": limit.concurrent, "size": limit.size,
-    }  # fmt: skip
+    """The numbers that it has, by key."""
+    kinds: dict[str, ByClass[Any]] = {key: getattr(limit, key) for key in BY_CLASS}
     return {key: numbers for key, numbers in kinds.items() if numbers != ByClass()}

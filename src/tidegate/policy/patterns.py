@@ -19,6 +19,7 @@ MAX_FILTER = 65535
 """Bytes of a topic filter (section 1.5.4)."""
 MAX_LEVELS = 128
 """Levels of a topic filter: as deep as the engine's tree goes."""
+_ANY_SHARE = "$share/+/"
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _CAPTURE = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -116,11 +117,11 @@ def read_network(value: object) -> IPv4Network | IPv6Network:
 
 
 def read_filter(value: object) -> str:
-    """A topic filter."""
+    """A topic filter; that of a shared subscription may leave its NAME open: `$share/+/FILTER`."""
     if not isinstance(value, str):
         raise BadValue("not a topic filter", 'write text, for instance "plant/+/telemetry/#"')
     try:
-        check_filter(value)
+        check_filter(value.replace(_ANY_SHARE, "$share/any/", 1) if value.startswith(_ANY_SHARE) else value)
     except PacketError as error:
         raise BadValue(error.text, 'write for instance "plant/+/telemetry/#"') from None
     if "\0" in value or len(value.encode()) > MAX_FILTER:

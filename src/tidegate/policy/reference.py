@@ -38,7 +38,7 @@ classes, or in none.
 
 _LIMIT = """\
 A limit says what is counted (`on`), whose (`class`), where (`topic`), counted per what (`per`), how much (`rate`,
-`bandwidth`, `concurrent`, `size`: at least one) and what happens then (`on_excess`). All limits that match a message
+`bandwidth`, `concurrent` and so on: at least one) and what happens then (`on_excess`). All limits that match a message
 apply, and the strictest outcome wins; either all of their budgets are charged, or none.
 
 A table by class has a number for some classes: `rate = { default = "100/s", plc = "1000/s", bridge = "none" }`. Who is
@@ -98,7 +98,7 @@ rate = "10/s"
 on_excess = "observ"
 """
 
-_NOT_TOGETHER = ("ban", "conflate", "allow_lockout")
+_NOT_TOGETHER = ("ban", "conflate", "allow_lockout", "depth", "leading_wildcard", "max_qos", "will_delay")
 """Keys of a limit that mean nothing beside the others of the example."""
 
 

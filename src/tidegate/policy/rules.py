@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from .actions import Written, reached, refused
-from .events import EVERYWHERE, MEANINGS, MEASURES, event_name
+from .actions import Written, after_delay, reached, refused
+from .events import CHANGES, EVERYWHERE, MEANINGS, MEASURES, event_name
 from .fields import elements
 from .model import Action, Event, Key, KeyKind, Limit
 from .problems import BadValue, Finding
@@ -29,6 +29,44 @@ def _limits_nothing(limit: Limit, table: Mapping[str, object], found: Mapping[st
     if not any(key in table for key in MEASURES):
         own = [key for key in MEASURES if key in MEANINGS[limit.on].keys]
         yield (), BadValue("limits nothing", f"give it {' or '.join(own)}")
+
+
+def _never_exceeded(limit: Limit, table: Mapping[str, object], found: Mapping[str, Any]) -> Iterator[Finding]:
+    mine = [key for key in MEASURES if key in table]
+    if not mine or not all(key in CHANGES for key in mine):
+        return
+    for key in ("per", "on_excess", "max_delay", "then", "ban"):
+        if key in found:
+            others = [other for other in MEANINGS[limit.on].keys if other in MEASURES and other not in CHANGES]
+            fix = f"remove it, or give the limit {' or '.join(others)}"
+            yield (key,), BadValue(f"means nothing here: nothing exceeds {' and '.join(mine)}", fix)
+
+
+def _too_large(limit: Limit, table: Mapping[str, object], found: Mapping[str, Any]) -> Iterator[Finding]:
+    """What is too large does not get smaller by waiting; where nothing else can become of it, it was no limit."""
+    if "size" not in found or limit.on not in (Event.DELIVER, Event.WILL):
+        return
+    if limit.conflate:
+        yield ("size",), BadValue("what is too large waits for ever beside conflate", "give it a limit of its own")
+    elif {Action.DELAY, Action.PASS} & after_delay(limit.on_excess, limit.then, limit.qos):
+        if limit.on is Event.WILL:
+            yield ("size",), BadValue("a will that is too large is sent all the same", 'write on_excess = "drop"')
+        else:
+            text = "only QoS 0 can be dropped on its way to a client, and nothing gets smaller by waiting"
+            yield ("size",), BadValue(text, "write qos = 0 in this limit")
+
+
+def _conflates(limit: Limit, table: Mapping[str, object], found: Mapping[str, Any]) -> Iterator[Finding]:
+    if not limit.conflate or limit.on is not Event.DELIVER:
+        return
+    for key in ("max_delay", "then"):
+        if key in found:
+            yield (key,), BadValue("means nothing beside conflate: the newest waits for its turn", "remove it")
+    if 0 not in (limit.qos or (0,)) or Action.DELAY not in reached(limit.on_excess, (0,)):
+        fix = 'remove it, or write on_excess = "delay", and QoS 0 among those of `qos`'
+        yield ("conflate",), BadValue("no QoS 0 is delayed", fix)
+    elif not {"rate", "bandwidth"} & table.keys():
+        yield ("conflate",), BadValue("no QoS 0 is delayed: a window does not count it", "give it rate or bandwidth")
 
 
 def _shares(limit: Limit, table: Mapping[str, object], found: Mapping[str, Any]) -> Iterator[Finding]:
@@ -113,6 +151,9 @@ _PER = frozenset({"on_excess", "per", "qos", "allow_lockout"})
 RULES: tuple[tuple[frozenset[str], Rule], ...] = (
     (frozenset(), _meaningless),
     (frozenset(), _limits_nothing),
+    (frozenset(), _never_exceeded),
+    (frozenset({"qos", "on_excess", "then"}), _too_large),
+    (frozenset({"qos", "on_excess"}), _conflates),
     (frozenset(), _shares),
     (frozenset(), _no_topic),
     (frozenset({"qos"}), _actions),

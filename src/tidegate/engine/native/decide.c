@@ -340,7 +340,7 @@ void tg_late(struct tg_engine *engine, const struct tg_subject *subject, const s
     if (verdict->limit == TG_NONE || action >= TG_ACTIONS) return;
     uint32_t slot = engine->policy.limits[verdict->limit].slot;
     tally(engine, slot, action);
-    if (engine->tallies != NULL)
+    if (engine->tallies != NULL && action > TG_DELAY) /* what goes on after all is nothing to tell */
         tg_note(engine, who, subject->source, message, slot, tg_mix(verdict->whose, action), (uint8_t)action, verdict->crowd, now_ns);
 }
 
