@@ -32,8 +32,6 @@ MOST_TOLD = 256
 """Connections of a worker that were refused at accept and are read all the same, so that they can be told."""
 PASS = int(Action.PASS)
 DELIVER = int(Event.DELIVER)
-PLACE = 16_384
-"""Bytes of a message, when it is reckoned for how many of QoS 1 and 2 a hold has room."""
 _NOBODY_BEFORE = 1
 """In place of the key of a queue: no queue has it."""
 
@@ -241,9 +239,8 @@ class Admission:
         engine, waiting = self._door.engine, self._door.waiting
         if not engine.delays(self.subject, DELIVER):
             return 0
-        room = max(1, min(waiting.hold_messages, waiting.hold_bytes // PLACE))
         window = engine.window(self.subject, DELIVER)
-        return min(room, window) if window else room
+        return min(waiting.hold_messages, window) if window else waiting.hold_messages
 
     @property
     def waiting(self) -> Waiting:

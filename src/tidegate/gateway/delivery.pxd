@@ -45,6 +45,7 @@ cdef class Delivery:
     cdef void _replace(self, bytes name, held, bytes packet) except *
     cdef object _add(self, bytes name, packet, bytes topic, bint must, bint decided)
     cdef bint _has_room(self, Py_ssize_t size, bint must) except -1
+    cdef bint _fits(self, Py_ssize_t messages, Py_ssize_t size) except -1
     cdef void _drop(self, bytes name, bint decided) except *
     cdef void _tie(self, hold, bytes topic) except *
     @cython.locals(engine=Engine)

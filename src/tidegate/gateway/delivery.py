@@ -212,10 +212,13 @@ class Delivery:
         if not must:
             return hold.has_room(size)
         chain = hold.topics.get(CHAIN)
-        if chain is None:
-            return True
-        return (
-            len(chain) < self._waiting.hold_messages and self._chain_bytes + size + OVERHEAD <= self._waiting.hold_bytes
+        return chain is None or self._fits(len(chain), self._chain_bytes + size + OVERHEAD)
+
+    def _fits(self, messages: int, size: int) -> bool:
+        """Whether the chain may have so many messages and bytes: of bytes more, while the worker has many to spare."""
+        waiting = self._waiting
+        return messages < waiting.hold_messages and (
+            size <= waiting.hold_bytes or 2 * (waiting.bytes + size - self._chain_bytes) <= waiting.hold_pool
         )
 
     def _drop(self, name: bytes, decided: bool) -> None:
@@ -362,13 +365,9 @@ class Delivery:
             return
         hold = self._hold
         chain = None if hold is None else hold.topics.get(CHAIN)
-        self.may_resume = self.may_resume or (
-            chain is None
-            or (
-                4 * len(chain) <= 3 * self._waiting.hold_messages
-                and 4 * self._chain_bytes <= 3 * self._waiting.hold_bytes
-            )
-        )
+        # Until a quarter of it is free: reading on is worth it then.
+        if chain is None or self._fits(len(chain) * 4 // 3, self._chain_bytes * 4 // 3):
+            self.may_resume = True
 
     # What the client does
 

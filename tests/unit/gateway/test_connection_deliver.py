@@ -257,6 +257,13 @@ class TestRoom:
         assert flow(9.0, play) == [(float(n), sent[n]) for n in range(1, 6)]
         assert play.state is State.OPEN
 
+    def test_in_bytes_only_while_the_worker_has_few(self) -> None:
+        for pool, held in ((1 << 20, 9), (8_000, 3)):
+            play = opened(slow(), room={"size": 2500, "pool": pool})
+            play.broker(publish("x"), *(publish(f"t/{n}", bytes(500), 1, n) for n in range(1, 10)))
+            assert play.waiting is not None
+            assert play.waiting.messages == held
+
     def test_meanwhile_its_pings_are_answered_here(self) -> None:
         play = opened(slow(), room={"messages": 1})
         play.client(PINGREQ)
@@ -431,7 +438,7 @@ class TestReceiveMaximum:
 
     @pytest.mark.parametrize("wants", [None, 65_535])
     def test_no_more_than_there_is_room_for(self, wants: int | None) -> None:
-        assert self.asked(slow(), wants=wants) == 64
+        assert self.asked(slow(), wants=wants) == 1000
         assert self.asked(slow(), wants=wants, messages=10) == 10
 
     @pytest.mark.parametrize("limits", [(), (limit(Cases(Action.OBSERVE), rate=rate(1)),)])
