@@ -1,4 +1,4 @@
-"""`tidegate policy explain`: which limits a message or a connection meets, their keys and budgets, and what then."""
+"""`tidegate policy explain`: which limits a message, a subscription or a connection meets, and what then."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -10,14 +10,15 @@ from pathlib import Path
 from ..engine.binding import Engine, Segment, Subject
 from ..engine.memory import boot, secret
 from ..engine.rate import UNITS
+from ..mqtt.topics import asked_by
 from ..policy.compile import ordered
 from ..policy.enforced import unenforced
 from ..policy.events import action_name, event_name
 from ..policy.model import Action, ClientClass, Event, Key, KeyKind, Limit, Policy, Priority, Rate
 from ..policy.settings import Settings, load
 from ..policy.stages import Stage, awaited
-from ..policy.strictness import choose, of_number, of_rates
-from ..policy.units import size_text
+from ..policy.strictness import choose, of_duration, of_number, of_rates
+from ..policy.units import duration_text, size_text
 from .policy_compile import compiled
 from .policy_match import VERSIONS, Client, Message, captured, reasons_against
 from .policy_outcome import Excess, outcome
@@ -41,7 +42,7 @@ class Met:
     keys: dict[str, str]
     """What it is counted per, and the value for this client and message."""
     budgets: dict[str, list[str]]
-    """What this client has of rate, bandwidth, concurrent and size, as the file would write it."""
+    """What this client has of rate, bandwidth, concurrent and so on, as the file would write it."""
     action: str
     """On excess, for this version and QoS."""
     max_delay: float | None
@@ -57,7 +58,7 @@ class Met:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a message, a CONNECT or a refusal of the broker meets."""
+    """What a message, a subscription, a packet or a refusal of the broker meets."""
 
     on: str
     client: dict[str, str]
@@ -67,12 +68,14 @@ class Answer:
     exempt: bool
     """Whether one of the classes is."""
     verdict: str
-    """The action on the first of its kind, when nothing else has happened: `pass`, unless it is too large."""
+    """The action on the first of its kind, when nothing else has happened: `pass`, unless it is too much by itself."""
     by: str | None
     """The limit that decides so."""
     met: list[Met]
     not_met: dict[str, list[str]]
     """The other limits on the same event, and all that keeps them from being met."""
+    changed: str | None = None
+    """What becomes of a subscription or a will that no limit refuses, if that is not what was asked for."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,7 @@ def explain(file: Path, question: Question) -> Answer:
             for number, limit in enumerate(limits)
             if limit.on is on and number not in met
         },
+        _changed(asked) if by is None else None,
     )
 
 
@@ -193,6 +197,17 @@ def _verdict(asked: _Asked, subject: Subject, qos: int, stage: Stage | None) -> 
     return action, verdict.limit or None
 
 
+def _changed(asked: _Asked) -> str | None:
+    message, engine = asked.message, asked.engine
+    if message.on is Event.SUBSCRIBE and engine.max_qos < message.qos:
+        return f"it gets QoS {engine.max_qos} instead of {message.qos}"
+    if message.on is Event.WILL:
+        delay = engine.will_delay(asked.subject, message.topic.encode(), message.qos, message.retain)
+        if delay:
+            return f"it is held back for {duration_text(delay)}, and never sent if its client is back by then"
+    return None
+
+
 # The answer
 
 
@@ -214,8 +229,10 @@ def _tell_message(message: Message) -> dict[str, str]:
     if message.on is Event.AUTH_FAILURE:
         return {}
     packet = {"packet": size_text(message.packet)}
-    if message.on is Event.CONNECT:
+    if message.on in (Event.CONNECT, Event.PACKET):
         return packet
+    if message.on is Event.SUBSCRIBE:
+        return {"filter": message.topic, "qos": str(message.qos)}
     return {
         "topic": message.topic,
         "qos": str(message.qos),
@@ -259,9 +276,18 @@ def _budgets(limit: Limit, classes: set[str]) -> Iterator[tuple[str, list[str]]]
     for word, rates, write in (("rate", limit.rate, str), ("bandwidth", limit.bandwidth, size_text)):
         if chosen := choose(rates, classes, of_rates):
             yield word, [f"{write(one.amount)}/{_period(one)} burst {write(one.burst)}" for one in chosen]
-    for word, number, write in (("concurrent", limit.concurrent, str), ("size", limit.size, size_text)):
+    for word, number, write in (
+        ("concurrent", limit.concurrent, str),
+        ("size", limit.size, size_text),
+        ("depth", limit.depth, str),
+        ("max_qos", limit.max_qos, str),
+    ):
         if (most := choose(number, classes, of_number)) is not None:
             yield word, [write(most)]
+    if not limit.leading_wildcard:
+        yield "leading_wildcard", ["false"]
+    if (delay := choose(limit.will_delay, classes, of_duration)) is not None:
+        yield "will_delay", [duration_text(delay)]
 
 
 def _period(rate: Rate) -> str:
@@ -284,7 +310,8 @@ def _value(key: Key, client: Client, message: Message, classes: list[ClientClass
         case KeyKind.CLASS:
             return classes[0].name if classes else "all who are in no class"
         case KeyKind.TOPIC:
-            return "/".join(message.topic.split("/")[: key.levels or None])
+            topic = asked_by(message.topic)[1] if message.on is Event.SUBSCRIBE else message.topic
+            return "/".join(topic.split("/")[: key.levels or None])
         case KeyKind.CAPTURE:
             return captures[key.capture]
     return "everybody together"

@@ -1,14 +1,15 @@
-"""What a client sees of a limit that it exceeds, in words."""
+"""What is seen of a limit that is exceeded, in words."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from ..policy.events import action_name
+from ..policy.events import CHANGES, action_name
 from ..policy.model import Action, BanTimes, Event, Limit
 from ..policy.stages import Stage
 from ..policy.units import duration_text
 
 _ACKS = {1: "PUBACK", 2: "PUBREC"}
+_MQTT_3_1 = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Excess:
 
     limit: Limit
     budgets: Collection[str]
-    """What the client has of rate, bandwidth, concurrent and size there."""
+    """What the client has of rate, bandwidth, concurrent and so on there."""
     version: int
     """The client's."""
     qos: int = 0
@@ -42,7 +43,8 @@ class Excess:
     @property
     def counts(self) -> bool:
         """Whether a window is a reason to wait."""
-        return "concurrent" in self.budgets and (self.qos > 0 or self.stage is not None)
+        counted = self.qos > 0 or self.stage is not None or self.limit.on is Event.SUBSCRIBE
+        return "concurrent" in self.budgets and counted
 
     @property
     def refills(self) -> bool:
@@ -53,26 +55,49 @@ class Excess:
 def outcome(excess: Excess) -> str:
     """All that the client sees."""
     limit = excess.limit
-    if limit.on is Event.PUBLISH and excess.qos == 0 and list(excess.budgets) == ["concurrent"]:
+    acknowledged = limit.on in (Event.PUBLISH, Event.DELIVER)
+    if acknowledged and excess.qos == 0 and list(excess.budgets) == ["concurrent"]:
         return "never happens: QoS 0 is not acknowledged, so a window does not count it"
+    if set(excess.budgets) <= set(CHANGES):
+        return f"never happens: nothing exceeds {' and '.join(excess.budgets)}"
     if excess.action is not Action.DELAY:
         return _wire(excess, excess.action)
-    arrives = limit.on is Event.CONNECT
-    until = [f"one {'connection ends' if arrives else 'in flight is acknowledged'}"] if excess.counts else []
+    until = [f"one {_ENDS.get(limit.on, 'in flight is acknowledged')}"] if excess.counts else []
     until += ["its budget allows it"] if excess.refills else []
     told = f"{action_name(excess.then)}: {_wire(excess, excess.then)}"
     if not until:
         return f"as waiting makes nothing smaller, at once {told}"
-    held = "has to wait, and is not read," if arrives else "held back"
-    return f"{held} until {' and '.join(until)}, at most {duration_text(limit.max_delay)}; then {told}"
+    held = f"{_HELD.get(limit.on, 'held back')} until {' and '.join(until)}"
+    if limit.on is Event.WILL:
+        held += ", unless its client comes back before"
+    if excess.then is Action.DELAY:
+        kept = "; of each topic, only the newest is kept" if limit.conflate and excess.qos == 0 else ""
+        return f"{held}, however long that takes{kept}"
+    return f"{held}, at most {duration_text(limit.max_delay)}; then {told}"
+
+
+_ENDS = {Event.CONNECT: "connection ends", Event.SUBSCRIBE: "subscription ends"}
+"""What makes room in a window."""
+_HELD = {
+    Event.CONNECT: "has to wait, and is not read,",
+    Event.PACKET: "has to wait, with all that its client sends behind it,",
+}
 
 
 def _wire(excess: Excess, action: Action) -> str:
     """What is seen of an action but `delay`."""
     limit = excess.limit
+    if action is Action.PASS:
+        return "it is sent all the same"
     if action is Action.OBSERVE:
         return f"{'gets its answer' if limit.on is Event.AUTH_FAILURE else 'passes'}, and is counted"
-    seen = {Event.CONNECT: _refused, Event.AUTH_FAILURE: _guessed}.get(limit.on, _discarded)(excess, action)
+    seen = {
+        Event.CONNECT: _refused,
+        Event.AUTH_FAILURE: _guessed,
+        Event.SUBSCRIBE: _unsubscribed,
+        Event.DELIVER: _lost,
+        Event.WILL: _lost,
+    }.get(limit.on, _discarded)(excess, action)
     return seen if action is not Action.BAN else f"{seen}; {_banned(limit)} is banned {_times(limit.ban)}"
 
 
@@ -89,6 +114,23 @@ def _discarded(excess: Excess, action: Action) -> str:
     if excess.version == 5:
         return "DISCONNECT 0x96 (message rate too high) with the reason, and the connection is closed"
     return "the connection is closed without a word: MQTT 3 has none for it"
+
+
+def _unsubscribed(excess: Excess, action: Action) -> str:
+    """Of one filter of a SUBSCRIBE."""
+    if action is not Action.REJECT:
+        return _discarded(excess, action)
+    if excess.version == _MQTT_3_1:
+        return "the connection is closed: MQTT 3.1 cannot refuse a subscription"
+    code = "0x97 (quota exceeded)" if excess.version == 5 else "0x80 (failure)"
+    return f"SUBACK {code} for this filter; the others of its packet are not concerned"
+
+
+def _lost(excess: Excess, _: Action) -> str:
+    """Of a message on its way to a client, or a will."""
+    if excess.limit.on is Event.DELIVER:
+        return "discarded: this client does not get it"
+    return "never sent: the broker is told that the client has gone on purpose"
 
 
 def _refused(excess: Excess, action: Action) -> str:

@@ -1,14 +1,15 @@
-"""What `tidegate policy explain` is asked: a message, a CONNECT, or an answer of the broker, and whose it is."""
+"""What `tidegate policy explain` is asked: a message, a subscription, a packet, a refusal of the broker; and whose."""
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from ..mqtt.connect import Connect
 from ..mqtt.errors import PacketError
-from ..mqtt.framing import encode_length
+from ..mqtt.framing import LARGEST_REMAINING, encode_length
 from ..mqtt.text import check_topic_name
+from ..mqtt.topics import check_filter
 from ..policy.address import Address
-from ..policy.events import event_name
+from ..policy.events import MEANINGS, event_name
 from ..policy.model import Event
 from ..policy.problems import BadValue
 from ..policy.settings import Settings
@@ -19,8 +20,11 @@ UNIX = "unix"
 """What `Question.address` says of a client that comes by a Unix socket."""
 ON = {event_name(event): event for event in Event}
 """What can be asked about."""
+_MESSAGES = (Event.PUBLISH, Event.DELIVER, Event.WILL)
 PAYLOAD = 64
 """Bytes of a message's, unless told."""
+_LEAST_PACKET = 2
+"""Bytes of any packet, such as PINGREQ (section 2.1)."""
 _KEEPALIVE = 60
 _LONGEST = 65535
 """Bytes of a text (section 1.5.4)."""
@@ -32,9 +36,10 @@ class BadQuestion(ValueError):
 
 @dataclass(frozen=True)
 class Question:
-    """One message of one client, its CONNECT, or the broker's refusal of that, as the command line describes it."""
+    """What a client sends, is sent or leaves behind, or the broker's refusal of it, as the command line says it."""
 
     topic: str | None = None
+    """Of a subscription, its filter."""
     client_id: str = ""
     username: str | None = None
     address: str | None = None
@@ -45,9 +50,10 @@ class Question:
     bridge: bool = False
     clean_start: bool = True
     qos: int = 0
+    """Of a subscription, the largest that it asks for."""
     retain: bool = False
     size: int | None = None
-    """Bytes of a message's payload, or of CONNECT; None: PAYLOAD, or what CONNECT has with nothing else in it."""
+    """Bytes of a message's payload, or of a packet; None: PAYLOAD, or the least that such a packet can have."""
     on: str = event_name(Event.PUBLISH)
 
 
@@ -69,30 +75,62 @@ def client_of(question: Question, settings: Settings) -> Client:
 def message_of(question: Question, client: Client, most: int) -> Message:
     """What it is about; BadQuestion. `most`: bytes of the largest packet."""
     on = ON[question.on]
-    if on is Event.PUBLISH:
-        if question.topic is None:
-            raise BadQuestion("--topic: a message has one; write --topic TOPIC, or ask with --on about something else")
-        return _publish(question, question.topic, client, most)
-    given = {"--topic": question.topic is not None, "--qos": question.qos != 0, "--retain": question.retain}
-    given["--size"] = on is Event.AUTH_FAILURE and question.size is not None
+    if MEANINGS[on].has_topics and question.topic is None:
+        what = "a subscription has a filter" if on is Event.SUBSCRIBE else "a message has one"
+        raise BadQuestion(f"--topic: {what}; write --topic TOPIC, or ask with --on about something else")
+    given = {
+        "--topic": question.topic is not None and not MEANINGS[on].has_topics,
+        "--qos": question.qos != 0 and on not in (*_MESSAGES, Event.SUBSCRIBE),
+        "--retain": question.retain and on not in _MESSAGES,
+        "--size": question.size is not None and on in (Event.AUTH_FAILURE, Event.SUBSCRIBE),
+    }
     for option, is_given in given.items():
         if is_given:
             raise BadQuestion(f"{option}: means nothing with --on {question.on}; leave it out")
-    return Message("", 0, False, 0, 0, on) if on is Event.AUTH_FAILURE else _connect(question, client, most)
+    match on:
+        case Event.SUBSCRIBE:
+            return _subscribe(question, question.topic or "", client)
+        case Event.CONNECT:
+            return _connect(question, client, most)
+        case Event.PACKET:
+            packet = _LEAST_PACKET if question.size is None else question.size
+            if packet < _LEAST_PACKET:
+                raise BadQuestion(f"--size: a packet has {_LEAST_PACKET} bytes at least; write more, or leave it out")
+            _check_size("--size", packet, most)
+            return Message("", 0, False, packet, packet, on)
+        case Event.AUTH_FAILURE:
+            return Message("", 0, False, 0, 0, on)
+    return _publish(question, question.topic or "", client, on, most)
 
 
-def _publish(question: Question, topic: str, client: Client, most: int) -> Message:
+def _publish(question: Question, topic: str, client: Client, on: Event, most: int) -> Message:
+    """A message, in whatever direction, or a will, which becomes one."""
     payload = PAYLOAD if question.size is None else question.size
     name = _text("--topic", topic).encode()
     try:
         check_topic_name(name, 0, len(name))
     except PacketError as error:
         raise BadQuestion(f"--topic: {error.text}; write the topic of one message") from error
+    if on is Event.WILL and payload > _LONGEST:
+        raise BadQuestion(f"--size: a will has {_LONGEST} bytes at most (section 3.1.3.3); write less")
     # Without properties.
     body = 2 + len(name) + (2 if question.qos else 0) + (1 if client.version == 5 else 0) + payload
-    packet = most + 1 if body > most else 1 + len(encode_length(body)) + body
-    _check_size("--size", packet, most)
-    return Message(topic, question.qos, question.retain, payload, packet, Event.PUBLISH)
+    if on is Event.PUBLISH:
+        _check_size("--size", body, most)
+    elif body > LARGEST_REMAINING:
+        raise BadQuestion(f"--size: no packet is larger than {size_text(LARGEST_REMAINING)}; write less")
+    packet = 1 + len(encode_length(body)) + body
+    if on is Event.PUBLISH:
+        _check_size("--size", packet, most)
+    return Message(topic, question.qos, question.retain, payload, packet, on)
+
+
+def _subscribe(question: Question, topic_filter: str, client: Client) -> Message:
+    try:
+        check_filter(_text("--topic", topic_filter), client.version)
+    except PacketError as error:
+        raise BadQuestion(f"--topic: {error.text}; write the filter of one subscription") from error
+    return Message(topic_filter, question.qos, False, 0, 0, Event.SUBSCRIBE)
 
 
 def _connect(question: Question, client: Client, most: int) -> Message:

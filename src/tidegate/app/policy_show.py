@@ -11,7 +11,7 @@ from .policy_explain import Answer, Met
 from .policy_question import UNIX
 
 _COLUMN = 12
-"""Columns of a fact's name: `concurrent` and a gap."""
+"""Columns of a fact's name, unless one is longer: `concurrent` and a gap."""
 
 
 def show(answer: Answer, out: Console) -> None:
@@ -36,8 +36,10 @@ def show(answer: Answer, out: Console) -> None:
 def _met(out: Console, met: Met, answer: Answer) -> None:
     out.print()
     out.print(Text.assemble((met.name, "bold"), f"  {printable(met.place)}"), soft_wrap=True)
-    for name, value in _facts(met, answer):
-        _fact(out, "  ", name, value)
+    facts = [*_facts(met, answer)]
+    column = max(_COLUMN, *(len(name) + 2 for name, _ in facts))
+    for name, value in facts:
+        _fact(out, "  ", name, value, column=column)
 
 
 def _facts(met: Met, answer: Answer) -> Iterator[tuple[str, str]]:
@@ -45,7 +47,7 @@ def _facts(met: Met, answer: Answer) -> Iterator[tuple[str, str]]:
         yield "decided", "at accept, before anything is read"
     elif met.stage is not None:
         yield "decided", f"by CONNECT ({', '.join(met.awaits)}), and charged when the broker has accepted the client"
-    is_uncounted = answer.message.get("qos") == "0"
+    is_uncounted = _is_uncounted(answer)
     for key, value in met.keys.items():
         yield "per", f"{key.removesuffix('/32/64')}: {value}"
     for name, budgets in met.budgets.items():
@@ -80,7 +82,20 @@ def _asked(answer: Answer) -> tuple[str, str]:
             return "connects", f"by a CONNECT of {answer.message['packet']}"
         case "auth_failure":
             return "refused", "by the broker, for its user name or password"
+        case "packet":
+            return "packet", f"of {answer.message['packet']}, whatever it is"
+        case "subscribe":
+            return "subscribes", f"to {answer.message['filter']} with QoS {answer.message['qos']}"
+        case "deliver":
+            return "delivered", _message(answer.message)
+        case "will":
+            return "will", _message(answer.message)
     return "message", _message(answer.message)
+
+
+def _is_uncounted(answer: Answer) -> bool:
+    """Whether no window counts it."""
+    return answer.on in ("publish", "deliver") and answer.message["qos"] == "0"
 
 
 def _is_spared(answer: Answer) -> bool:
@@ -97,11 +112,13 @@ def _verdict(answer: Answer) -> str:
     if _is_spared(answer):
         return "passes, as do all: the client is exempt, which is counted and never limited"
     if answer.by is not None:
-        return f"{answer.verdict} by {answer.by}: it is too large"
+        much = "it asks for too much" if answer.on == "subscribe" else "it is too large"
+        return f"{answer.verdict} by {answer.by}: {much}"
     if not answer.met:
         return "passes: no limit meets it"
-    windowed = any("concurrent" in met.budgets for met in answer.met) and answer.message.get("qos") != "0"
-    return f"the first passes, and so do the next while the budgets {'and windows ' if windowed else ''}last"
+    windowed = any("concurrent" in met.budgets for met in answer.met) and not _is_uncounted(answer)
+    last = f"the first passes, and so do the next while the budgets {'and windows ' if windowed else ''}last"
+    return last if answer.changed is None else f"{last}; {answer.changed}"
 
 
 def _fact(out: Console, indent: str, name: str, value: str, *, column: int = _COLUMN, style: str = "") -> None:

@@ -19,6 +19,7 @@ _EXPLAIN_EXAMPLES = """\b
 Examples:
   tidegate policy explain FILE --client-id sensor-1 --topic plant/1/t --qos 1
   tidegate policy explain FILE --on connect --ip 192.0.2.7
+  tidegate policy explain FILE --on subscribe --topic 'plant/#' --qos 2
 """
 _VERSION = click.Choice(list(policy_match.VERSIONS))
 
@@ -52,16 +53,19 @@ def check(file: Path, as_object: bool) -> None:
     type=click.Choice(list(policy_question.ON)),
     default=policy_question.Question.on,
     metavar="EVENT",
-    help=f"{', '.join(policy_question.ON)}: it sends a message (unless told), connects, or fails to prove who it is.",
+    help=f"{', '.join(policy_question.ON)}: it sends a message (unless told), connects, subscribes, is sent a message, "
+    "leaves its will, sends any packet, or fails to prove who it is.",
 )
-@click.option("--topic", help="Topic of the message; needed for one.")
-@click.option("--qos", type=click.IntRange(0, 2), default=0, show_default=True, help="QoS of the message.")
+@click.option("--topic", help="Topic of the message, or filter of the subscription; needed for one.")
+@click.option(
+    "--qos", type=click.IntRange(0, 2), default=0, show_default=True, help="QoS of the message, or the one asked for."
+)
 @click.option("--retain", is_flag=True, help="The message is retained.")
 @click.option(
     "--size",
     type=click.IntRange(0),
     metavar="BYTES",
-    help=f"Bytes of its payload, {policy_question.PAYLOAD} unless told; with --on connect, of the whole CONNECT.",
+    help=f"Bytes of its payload, {policy_question.PAYLOAD} unless told; with --on connect or packet, of the whole.",
 )
 @click.option("--client-id", default="", metavar="ID", help="Client identifier; without it the broker assigns one.")
 @click.option("--username", metavar="NAME", help="User name; without it the client sends none.")
@@ -87,7 +91,7 @@ def explain(
     keep_session: bool,
     as_object: bool,
 ) -> None:
-    """Tell which limits of FILE a message or a connection meets.
+    """Tell which limits of FILE a message, a subscription or a connection meets.
 
     For each: what it is counted per, the budget of this client, what the client sees when it is used up, and the line
     in FILE. For each other limit on the same event: what keeps it from being met.

@@ -27,7 +27,7 @@ def _meaningless(limit: Limit, table: Mapping[str, object], found: Mapping[str, 
 
 def _limits_nothing(limit: Limit, table: Mapping[str, object], found: Mapping[str, Any]) -> Iterator[Finding]:
     if not any(key in table for key in MEASURES):
-        own = [key for key in MEASURES if key in MEANINGS[limit.on].keys]
+        own = [key for key in MEANINGS[limit.on].keys if key in MEASURES]
         yield (), BadValue("limits nothing", f"give it {' or '.join(own)}")
 
 

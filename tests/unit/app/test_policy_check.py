@@ -76,7 +76,7 @@ def test_a_policy_that_cannot_be_compiled_is_a_problem(file: Path, monkeypatch: 
 
 
 def test_doubts_and_what_serve_refuses_stand_in_the_order_of_the_file(file: Path) -> None:
-    later = '[[limit]]\nname = "a"\non = "packet"\nrate = "1/s"\non_excess = "disconnect"\n'
+    later = '[[limit]]\nname = "a"\nshared = true\nrate = "1/s"\non_excess = "disconnect"\n'
     file.write_text(later + DOUBTFUL + LIMIT.format("b") + "shared = true\n")
     result = check(file)
     assert [problem.line for problem in result.warnings] == [6]

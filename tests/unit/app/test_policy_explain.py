@@ -619,4 +619,5 @@ def test_json_is_an_object_of_plain_values(file: Path) -> None:
             }
         ],
         "not_met": {"b": ["the QoS is not 2"]},
+        "changed": None,
     }

@@ -23,7 +23,7 @@ on_excess = { v3 = "drop", default = "reject" }
 GUESSING = '[[limit]]\nname = "guessing"\non = "auth_failure"\nrate = "5/min"\n'
 DOUBTFUL = '[class.guest]\nclient_id = "guest-*"\nexempt = true\n'
 WRONG = '[[limit]]\nname = "flood"\nrate = 20\ntopik = "a/#"\n'
-NOT_YET = '[[limit]]\nname = "later"\non = "packet"\nrate = "1/s"\n'
+NOT_YET = '[[limit]]\nname = "later"\nshared = true\nrate = "1/s"\n'
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ class TestCheck:
         result = run("check", file)
         assert result.exit_code == 1
         refused, verdict = result.stdout.splitlines()
-        assert refused.startswith(f'{file}:3: limit.on = "packet": not enforced yet; ')
+        assert refused.startswith(f"{file}:3: limit.shared = true: not enforced yet: ")
         assert verdict == "well-formed, but serve refuses it: 1 limit, 0 classes"
 
     @pytest.mark.parametrize(("text", "code"), [(GOOD, 0), (NOT_YET, 1), (WRONG, 2)])
@@ -226,7 +226,18 @@ class TestExplain:
         )
         told = json.loads(run("explain", file, "--on", "auth_failure", "--json").stdout)
         assert (told["message"], [met["name"] for met in told["met"]]) == ({}, ["guessing"])
-        assert run("explain", file, "--on", "will").exit_code == 2
+        assert run("explain", file, "--on", "unsubscribe").exit_code == 2
+
+    def test_a_subscription(self, run: Run, write: Write) -> None:
+        file = write(GOOD + '[[limit]]\nname = "asked"\non = "subscribe"\ndepth = 2\nmax_qos = 1\n')
+        result = run("explain", file, "--on", "subscribe", "--topic", "a/#", "--qos", "2")
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert "subscribes  to a/# with QoS 2\n" in result.stdout
+        assert "it gets QoS 1 instead of 2\n" in result.stdout
+        assert (
+            "reject by asked: it asks for too much\n"
+            in run(*explain(file, "--on", "subscribe"), "--topic", "a/b/c").stdout
+        )
 
     def test_the_documentation_shows_what_it_says_of_the_first_configuration_and_of_an_example(
         self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -51,6 +51,11 @@ def waits(pause: str, longest: str) -> str:
     )
 
 
+UNTOLD = (
+    "of many who go at once, only those are told of whose turn comes within max_delay, 5s; "
+    "remove it: then they are told of all the same; or write a longer max_delay"
+)
+WATCHED = "no effect: a limit that observes changes nothing; give it a limit of its own"
 READ = "makes all of the limit wait for CONNECT, to know its size; give it a limit of its own"
 ONE = "who comes back is kept out until his former connection is known to be dead; write at least 2"
 GUESS = 'who guesses with ever new names is never over it; add a limit on auth_failure per "ip"'
@@ -68,7 +73,16 @@ DEBT = 'after a packet of 1MiB, larger than the burst, everything waits for its 
             [f'limit.bandwidth.a = "1KiB/s": {DEBT} the `size`'],
         ),
         ('size = "1MiB"', ['limit.size = "1MiB": gateway.max_packet is 1MiB already; write a smaller one']),
-        ('on = "deliver"\nsize = "1MiB"', []),
+        ('on = "deliver"\nqos = 0\nsize = "1MiB"', []),
+        (
+            'on = "will"\non_excess = "drop"\nsize = "64KiB"',
+            ['limit.size = "64KiB": no will has more than 65535 bytes; write a smaller one'],
+        ),
+        ('on = "will"\nbandwidth = "16KiB/s burst 128KiB"', []),
+        (
+            'on = "will"\nbandwidth = "16KiB/s"',
+            [f'limit.bandwidth = "16KiB/s": {DEBT.replace("1MiB", "128KiB")} the `size`'],
+        ),
         (
             'rate = { a = "none", default = "none" }\nsize = 5',
             ["limit.rate = {…}: limits nobody; remove it, or give it a number"],
@@ -135,6 +149,27 @@ DEBT = 'after a packet of 1MiB, larger than the burst, everything waits for its 
         ('on = "deliver"\nqos = 1\nrate = "10/min"', []),
         ('on = "deliver"\nqos = 0\nrate = "10/min"', [f'limit.rate = "10/min": {waits("6s", "5s")}']),
         ('on = "will"\nrate = "2/min"', []),
+        ('on = "will"\nrate = "20/s"\nthen = "drop"', [f'limit.then = "drop": {UNTOLD}']),
+        ('on = "will"\nsize = 5\nthen = "drop"', []),
+        ('on = "will"\nrate = "20/s"\non_excess = "drop"', []),
+        (
+            'on = "will"\nwill_delay = "20s"\nrate = "1/s"\non_excess = "observe"',
+            [f'limit.will_delay = "20s": {WATCHED}'],
+        ),
+        ('on = "subscribe"\nmax_qos = 1\nrate = "1/s"\non_excess = "observe"', [f"limit.max_qos = 1: {WATCHED}"]),
+        (
+            'on = "subscribe"\nmax_qos = { a = "none" }',
+            ["limit.max_qos = {…}: limits nobody; remove it, or give it a number"],
+        ),
+        ('on = "subscribe"\nleading_wildcard = false', []),
+        ('on = "subscribe"\nleading_wildcard = false\ntopic = ["a/#", "$share/g/+/x"]', []),
+        (
+            'on = "subscribe"\nleading_wildcard = false\ntopic = ["a/#", "$share/+/b"]',
+            [
+                "limit.leading_wildcard = false: no filter that begins with a wildcard is within these topics; "
+                "remove it, or `topic`"
+            ],
+        ),
     ],
 )  # fmt: skip
 def test_limits(keys: str, told: list[str]) -> None:

@@ -79,6 +79,17 @@ def test_keys_that_only_some_events_have() -> None:
     assert limit_of('on = "deliver"\nbandwidth = "1KiB/s"\nconflate = true').conflate
     assert limit_of('on = "connect"\nconcurrent = 5\nper = "username"\nallow_lockout = true').allow_lockout
     assert limit_of('on = "subscribe"\nconcurrent = 5\ntopic = "$share/g/a/#"').topic == ("$share/g/a/#",)
+    limit = limit_of('on = "subscribe"\ndepth = { default = 6, a = 8 }\nleading_wildcard = false\nmax_qos = 1')
+    assert (limit.depth, limit.leading_wildcard, limit.max_qos) == (ByClass(6, {"a": 8}), False, ByClass(1))
+    assert limit_of('on = "will"\nwill_delay = { a = "20s", b = "none" }').will_delay == ByClass(
+        None, {"a": 20.0, "b": None}
+    )
+
+
+def test_what_is_conflated_waits_for_its_turn_whatever_the_time() -> None:
+    limit = limit_of('on = "deliver"\nrate = "1/s"\nconflate = true')
+    assert limit.then == Cases(Action.DELAY)
+    assert limit_of('on = "deliver"\nrate = "1/s"').then == Cases(Action.DELAY, {0: Action.DROP})
 
 
 def test_a_table_below_the_limit_is_a_table_by_class() -> None:
@@ -105,6 +116,12 @@ def test_a_table_below_the_limit_is_a_table_by_class() -> None:
         ('per = "tenat"\nsize = 1', ['per = "tenat": unknown value; did you mean "tenant"?']),
         ("concurrent = 0", ["concurrent = 0: not a number of them; write a whole number from 1 to 1000000"]),
         ("concurrent = { c = 1 }", ["concurrent.c = 1: there is no [class.c]; known are a, b, free"]),
+        ("depth = 0", ["depth = 0: not a number of levels; write a whole number from 1 to 128"]),
+        ("depth = true", ["depth = true: not a number of levels"]),
+        ("leading_wildcard = true", ["leading_wildcard = true: only false means something; remove it"]),
+        ("max_qos = 2", ["max_qos = 2: not a QoS below 2; write 0 or 1, without quotes"]),
+        ("will_delay = 20", ['will_delay = 20: a time needs its unit; write "20s" if seconds are meant']),
+        ('will_delay = "25h"', ['will_delay = "25h": out of range; write "1ms" to "24h"']),
         ('size = "0B"', ['size = "0B": out of range; write "1B" to "256MiB"']),
         ("size = 1\nmax_delay = 5", ['max_delay = 5: a time needs its unit; write "5s" if seconds are meant']),
     ],

@@ -119,7 +119,9 @@ def test_what_is_no_network(value: object, told: str) -> None:
     assert str(raised.value) == told
 
 
-@pytest.mark.parametrize("text", ["a/b", "+/+", "#", "a//b", "$SYS/#", "$share/g/a/#", "/".join("a" * 128)])
+@pytest.mark.parametrize(
+    "text", ["a/b", "+/+", "#", "a//b", "$SYS/#", "$share/g/a/#", "$share/+/+/a", "/".join("a" * 128)]
+)
 def test_topic_filters(text: str) -> None:
     assert read_filter(text) == text
 
@@ -131,7 +133,10 @@ def test_topic_filters(text: str) -> None:
         ("", "a topic filter is empty"),
         ("a/#/b", "# in a topic filter must be the whole of its last level"),
         ("a+", r"\+ in a topic filter must be the whole of its level"),
-        ("$share/+/a", "the share name"),
+        ("$share/a+/a", "the share name"),
+        ("$share/#/a", "the share name"),
+        ("$share/+/", "a topic filter is empty"),
+        ("$share/+/a/#/b", "# in a topic filter"),
         ("a\0", "no topic is like that"),
         ("é" * 32768, "no topic is like that"),
         ("/".join("a" * 129), "a topic filter of 129 levels; write at most 128"),
