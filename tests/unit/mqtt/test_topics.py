@@ -1,8 +1,10 @@
+import itertools
+
 import pytest
 
 from tidegate.mqtt.errors import Fault, PacketError
 from tidegate.mqtt.reasons import ReasonCode
-from tidegate.mqtt.topics import check_filter, matches, share_of
+from tidegate.mqtt.topics import asked_by, check_filter, covers, matches, share_of
 
 
 @pytest.mark.parametrize(
@@ -94,3 +96,40 @@ def test_does_not_match(topic_filter: str, topic: str) -> None:
 @pytest.mark.parametrize("topic_filter", ["$share/", "$share//a", "$share/g/", "$share/+/a", "$share/g"])
 def test_before_version_5_share_is_a_level_like_any_other(topic_filter: str) -> None:
     check_filter(topic_filter, 4)
+
+
+LEVELS = ("", "a", "b", "c")
+TOPICS = [
+    "/".join((first, *rest))
+    for first in (*LEVELS, "$x")
+    for more in range(4)
+    for rest in itertools.product(LEVELS, repeat=more)
+]
+FILTERS = (
+    "#", "+", "+/#", "a", "a/#", "a/+", "a/b", "a/+/#", "a/+/b", "+/a", "+/+", "+/+/#", "+/a/#", "$x/#", "$x/+", "$x",
+    "$x/a", "/", "/#", "/+", "//", "a/", "a//", "b/+/+/+", "b/#",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("topic_filter", FILTERS)
+def test_a_filter_covers_another_when_it_matches_all_that_the_other_does(topic_filter: str) -> None:
+    for other in FILTERS:
+        asked = [topic for topic in TOPICS if matches(other, topic)]
+        assert asked
+        assert covers(topic_filter, other) == all(matches(topic_filter, topic) for topic in asked), other
+
+
+@pytest.mark.parametrize(
+    ("topic_filter", "expected"),
+    [
+        ("a", (None, "a")),
+        ("$share/g/a", ("g", "a")),
+        ("$share//a", ("", "a")),
+        ("$share/+/#", ("+", "#")),
+        ("$share/g", (None, "$share/g")),
+        ("$share/g/", (None, "$share/g/")),
+        ("$share/", (None, "$share/")),
+    ],
+)
+def test_what_a_subscription_asks_for(topic_filter: str, expected: tuple[str | None, str]) -> None:
+    assert asked_by(topic_filter) == expected
