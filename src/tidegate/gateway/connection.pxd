@@ -2,12 +2,14 @@ cimport cython
 
 from tidegate.engine.counters cimport Counters
 from tidegate.gateway.delivering cimport Delivering
+from tidegate.gateway.guard cimport Guard
 from tidegate.mqtt.ack cimport Ack
 from tidegate.mqtt.framing cimport Frame
 from tidegate.mqtt.publish cimport Publish
 
 cdef int ARRIVED, AUTH, CLOSED, CONNECT, DISCONNECT, EMPTYING, FORWARDED, GREETING, OPEN, OPENING, PARKED, PINGREQ
 cdef int PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, QUEUED, SUBSCRIBE, TURNED_AWAY, UNSUBSCRIBE
+cdef Py_ssize_t REQUEST
 cdef Py_ssize_t BYTES_FROM_CLIENT, INFLIGHT_FROM_BROKER, PACKETS_FROM_CLIENT
 
 cdef Frame frame
@@ -23,3 +25,5 @@ cdef class Connection(Delivering):
     )
     cdef void _client_packets(self, bytes data) except *
     cdef bytes _control(self, int kind, bytes data, Py_ssize_t at, Py_ssize_t body, Py_ssize_t end)
+    @cython.locals(guard=Guard)
+    cdef object _requests(self, bytes wire, bint subscribes)

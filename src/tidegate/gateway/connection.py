@@ -44,7 +44,7 @@ from .conversation import (
 )
 from .delaying import LONGEST_WAIT, MOST_AT_ONCE
 from .delivering import Delivering
-from .notices import MARK, Notices
+from .notices import MARK
 from .ordinals import (
     ARRIVED,
     AUTH,
@@ -68,8 +68,10 @@ from .ordinals import (
     TURNED_AWAY,
     UNSUBSCRIBE,
 )
+from .requests import ON_SUBSCRIBE, Requests
 from .scratch import ack, frame, publish
 from .states import Event, State, follow
+from .subscriptions import SHARE
 from .timing import PROGRESS
 
 __all__ = [
@@ -92,6 +94,9 @@ __all__ = [
     "STORED",
     "Connection",
 ]
+
+REQUEST = 128
+"""Bytes of a SUBSCRIBE or UNSUBSCRIBE that are as much work as a message kept back; see MOST_AT_ONCE."""
 
 
 class Connection(Delivering):
@@ -246,6 +251,8 @@ class Connection(Delivering):
                             self._own_may_go = self._guard.released(ack.packet_id) or self._own_may_go
                 else:
                     instead = self._control(kind, data, at, body, end)
+                    if kind == SUBSCRIBE or kind == UNSUBSCRIBE:
+                        left -= 1 + (end - at) // REQUEST
                     if instead is not None:
                         if run < at:
                             self._send_broker(data[run:at])
@@ -257,7 +264,7 @@ class Connection(Delivering):
                 at = end
                 if self.state != OPEN:  # DISCONNECT: what follows it is nobody's
                     break
-                if left == 0 and at < size:
+                if left <= 0 and at < size:
                     if run < at:
                         self._send_broker(data[run:at])
                     self._yield_turn(data, at)
@@ -282,19 +289,19 @@ class Connection(Delivering):
                 self._client_pings += 1
         elif kind == SUBSCRIBE:
             subscribe = Subscribe.read(data, at, body, end, self.version)
-            if self._guard is not None and MARK in data[at:end]:
-                to_broker, to_client = self._notices().subscribe(subscribe)
-                self._tell_client(to_client)
-                return to_broker
+            requests = self._requests(data[at:end], True)
+            if requests is not None:
+                return requests.subscribe(subscribe, data[at:end], self._now)
         elif kind == UNSUBSCRIBE:
             unsubscribe = Unsubscribe.read(data, at, body, end, self.version)
-            if self._guard is not None and MARK in data[at:end]:
-                to_broker, to_client = self._notices().unsubscribe(unsubscribe)
-                self._tell_client(to_client)
-                return to_broker
+            requests = self._requests(data[at:end], False)
+            if requests is not None:
+                return requests.unsubscribe(unsubscribe, data[at:end], self._now)
         elif kind == DISCONNECT:
             Disconnect.read(data, at, body, end, self.version, from_client=True)
             if self._hold is not None and self._hold.count:
+                if self._guard is not None and self._guard.requests is not None:
+                    self._guard.requests.discard(self._now)
                 self._farewell = data[at:end]
                 self._empty_by = self._now + LONGEST_WAIT
                 self.state = follow(State(self.state), Event.CLIENT_LEAVES)
@@ -312,12 +319,32 @@ class Connection(Delivering):
             raise PacketError(Fault.DIRECTION, "a packet that this client cannot send")
         return None
 
-    def _notices(self) -> Notices:
+    # SUBSCRIBE and UNSUBSCRIBE; see `requests.Line`
+
+    def _requests(self, wire: bytes, subscribes: bool) -> Requests | None:
+        """What looks after a request; None: the broker alone, as far as is known of this client."""
         guard = self._guard
-        assert guard is not None
-        if guard.notices is None:
-            guard.notices = Notices(self.version, self._client_packet)
-        return guard.notices
+        if guard is None:
+            return None
+        if guard.requests is None and (
+            MARK in wire or (subscribes and (SHARE in wire or guard.engine.meets(guard.subject, ON_SUBSCRIBE)))
+        ):
+            guard.requests = Requests(guard, self, self._address)
+            guard.subscriptions = guard.requests.subscriptions
+        return guard.requests
+
+    def send_request(self, wire: bytes, now: float) -> None:
+        """Send the broker a request that has waited."""
+        self._now = now
+        self._send_broker(wire)
+
+    def send_answer(self, wire: bytes) -> None:
+        """Send the client a packet of ours; none when it is empty."""
+        self._tell_client(wire)
+
+    def look_at(self, due: float) -> None:
+        """Have `tick` called then."""
+        self._wake_by(due)
 
     # The end
 

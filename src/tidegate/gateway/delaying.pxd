@@ -57,6 +57,7 @@ cdef class Delaying(Exchange):
     cpdef int serve(self, lane, double now) except -1
     @cython.locals(guard=Guard, engine=Engine, data=bytes, end=Py_ssize_t, payload=Py_ssize_t, action=cython.int, is_stuck=cython.bint)
     cdef int _try(self, bytes topic, unsigned long long turn, bint late=*) except -1
+    cpdef bint is_stuck(self) except -1
     cdef void _read_again(self, bytes data) except *
     cdef void _follow(self, bytes topic) except *
     cdef void _expire(self) except *

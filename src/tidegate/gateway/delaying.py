@@ -322,11 +322,8 @@ class Delaying(Exchange):
         self._read_again(data)
         end = frame.end
         payload = end - publish.payload
-        # Nothing is written inside a large message of its own that is on its way, nor what the broker does not take.
-        is_stuck = (
-            self._is_upstream_full
-            or (self._client_left > 0 and not self._skipping)
-            or (self._receive_maximum > self._broker_quota and publish.qos > 0 and self._is_quota_used(0))
+        is_stuck = self.is_stuck() or (
+            self._receive_maximum > self._broker_quota and publish.qos > 0 and self._is_quota_used(0)
         )
         if is_stuck and not late:
             if held.lane is None or held.lane.key:
@@ -360,6 +357,10 @@ class Delaying(Exchange):
             self._count_sent()
         return GONE if action else PASSED
 
+    def is_stuck(self) -> bool:
+        """Whether nothing may be written to the broker: it does not take it, or a large message is on its way there."""
+        return self._is_upstream_full or (self._client_left > 0 and not self._skipping)
+
     def _read_again(self, data: bytes) -> None:
         """Find the parts of the PUBLISH that `data` begins with; it was checked when it came."""
         frame.read(data, 0)
@@ -386,6 +387,8 @@ class Delaying(Exchange):
     def _serve_own(self) -> None:
         """Try what waits for this connection itself."""
         self._own_may_go = False
+        if self._guard is not None and self._guard.requests is not None:
+            self._guard.requests.resume(self._now)
         hold = self._hold
         if hold is None:
             return
@@ -465,6 +468,8 @@ class Delaying(Exchange):
         if hold is not None and hold.count:
             reason = Discard.POOL if self.cut_client else DISCARDS.get(event, Discard.ENDED)
             self.counters.add(HOLD_DISCARDED + reason, hold.discard(self._now))
+        if self._guard is not None and self._guard.requests is not None:
+            self._guard.requests.discard(self._now)
 
     # Of the part above
 

@@ -210,12 +210,14 @@ class Delivering(Timing):
                             self.to_client.append(data[run:at])
                         run = end
                 elif (kind == SUBACK or kind == UNSUBACK) and self._guard is not None:
-                    if self._guard.notices is not None:
-                        wire = self._guard.notices.acknowledge(data, at, body, end)
-                        if run < at:
-                            self.to_client.append(data[run:at])
-                        self.to_client.append(wire)
-                        run = end
+                    if self._guard.requests is not None:
+                        wire = self._guard.requests.acknowledge(data, at, body, end, self._now)
+                        self._own_may_go = self._own_may_go or self._guard.requests.may_go
+                        if wire is not None:
+                            if run < at:
+                                self.to_client.append(data[run:at])
+                            self.to_client.append(wire)
+                            run = end
                 elif kind == CONNACK:
                     if run < at:
                         self.to_client.append(data[run:at])

@@ -32,6 +32,9 @@ cdef class Exchange(Opening):
     cdef void _refuse_message(self, bytes data, Py_ssize_t end, bytes topic, int action, bint live, bint again) except *
     @cython.locals(guard=Guard, has_reason=cython.bint)
     cdef bytes _refusal(self, bytes topic, int action, bint again)
+    cpdef bint is_flooded(self) except -1
+    @cython.locals(guard=Guard)
+    cpdef void overstep(self, int action, reason, text) except *
     @cython.locals(guard=Guard)
     cdef void _leave_out(self, bytes data, Py_ssize_t end, bytes answer) except *
     cdef void _skipped(self) except *

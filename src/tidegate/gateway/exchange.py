@@ -96,15 +96,25 @@ class Exchange(Opening):
         assert guard is not None
         has_reason = guard.has_reason()
         if action >= LIMITED:
-            if action == BAN and self._door is not None:
-                self._door.report(guard.engine.refused_by, guard.client_id, guard.username, self._address)
-            self._dismiss(ReasonCode.MESSAGE_RATE_TOO_HIGH, guard.reason() if has_reason else "too much waits already")
-            self._end(Event.LIMITED)
+            text = guard.reason() if has_reason else "too much waits already"
+            self.overstep(action, ReasonCode.MESSAGE_RATE_TOO_HIGH, text)
             return b""
         if guard.notices is not None and not again and has_reason:
             self._tell_client(guard.notice(action, topic, self._now))
-        queued = len(self.to_client) + (0 if self._waiting is None else len(self._waiting))
-        return guard.answer(action, publish, queued >= MOST_TOLD or not has_reason)
+        return guard.answer(action, publish, self.is_flooded() or not has_reason)
+
+    def is_flooded(self) -> bool:
+        """Whether so many packets are on their way to the client that its answers are to be brief."""
+        return len(self.to_client) + (0 if self._waiting is None else len(self._waiting)) >= MOST_TOLD
+
+    def overstep(self, action: int, reason: ReasonCode, text: str) -> None:
+        """End: the client went over a limit, the one that was asked last, which says `action`."""
+        guard = self._guard
+        assert guard is not None
+        if action == BAN and self._door is not None:
+            self._door.report(guard.engine.refused_by, guard.client_id, guard.username, self._address)
+        self._dismiss(reason, text)
+        self._end(Event.LIMITED)
 
     def _leave_out(self, data: bytes, end: int, answer: bytes) -> None:
         """The broker does not get the PUBLISH just read, the client gets `answer`."""

@@ -9,11 +9,13 @@ cdef class Guard:
     cdef readonly Engine engine
     cdef readonly str client_id
     cdef readonly str username
-    cdef Subject subject
-    cdef int version
-    cdef Py_ssize_t client_packet
-    cdef bint told
+    cdef readonly Subject subject
+    cdef readonly int version
+    cdef readonly Py_ssize_t client_packet
+    cdef readonly bint told
     cdef public object notices
+    cdef public object requests
+    cdef public object subscriptions
     cdef bint _broker_may_hold
     cdef set _played
     cdef readonly object waiting

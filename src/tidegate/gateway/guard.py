@@ -18,6 +18,8 @@ from .waiting import NEVER, Waiting
 
 if TYPE_CHECKING:  # compiled code knows it by guard.pxd; interpreted code is only handed one
     from ..engine.binding import Subject
+    from .requests import Requests
+    from .subscriptions import Subscriptions
 
 MOST_PLAYED = 1_000
 """QoS 2 exchanges that one client may leave open here: it owes their PUBRELs. MQTT 5 clients are held to far fewer."""
@@ -57,6 +59,10 @@ class Guard:
         self.username = connect.username
         self.subject = subject
         self.notices: Notices | None = None
+        self.requests: Requests | None = None
+        """Its SUBSCRIBEs and UNSUBSCRIBEs, once one of them concerned the gateway."""
+        self.subscriptions: Subscriptions | None = None
+        """What is known of its subscriptions, from then on."""
         # MQTT 3.1 does not tell of a session: one may be there where the client has not asked for a clean one.
         self._broker_may_hold = connack.session_present or (connect.version == 3 and not connect.clean_start)
         self._played: set[int] | None = None
@@ -163,6 +169,9 @@ class Guard:
 
     def close(self, now: float) -> None:
         """The connection has ended: all its places are free."""
+        if self.requests is not None:
+            self.requests.close(now)
+            self.requests = None
         if self.windows is not None:
             for taken in self.windows.values():
                 self._free(taken, now)

@@ -87,6 +87,8 @@ class Timing(Delaying):
                 self._wake_by(self._stop_until)
             if self._hold.own_lane() is not None:
                 self._wake_by(self._empty_by)
+        if self._guard is not None and self._guard.requests is not None:
+            self._wake_by(self._guard.requests.deadline)
         if self._guard is not None and self._guard.windows is not None:
             self._wake_by(self._guard.patience_until)
             if self._unread_since:
@@ -110,6 +112,8 @@ class Timing(Delaying):
             self.counters.add(HOLD_DISCARDED + Discard.LATE, len(given))
             self._after_hold()
         guard = self._guard
+        if guard is not None and guard.requests is not None and guard.requests.deadline <= self._now:
+            guard.requests.expire(self._now)
         if guard is not None and guard.patience_until <= self._now:
             if self.state == EMPTYING and self._hold is not None:  # it has left, and sends no PUBREL any more
                 self.counters.add(HOLD_DISCARDED + Discard.LATE, self._hold.discard(self._now))
