@@ -1,7 +1,7 @@
 """SUBACK and UNSUBACK of one client: what the gateway has said to some of the filters is put where they stood.
 
-A request reaches the broker without the filters that a limit refuses or that the gateway answers itself. What the broker
-says to the others tells as well whether a subscription keeps its places in windows.
+A request reaches the broker without the filters that a limit refuses or that the gateway answers itself. What the
+broker says to the others tells as well whether a subscription keeps its places in windows.
 """
 
 from collections import deque
@@ -41,7 +41,7 @@ class Answers:
         self._guard = guard
         self._subscriptions = subscriptions
         self._awaited: dict[int, deque[Said]] = {}
-        """By type and identifier of the request, which a careless client uses twice: the first sent is answered first."""
+        """By type and identifier of the request. A careless client uses one twice: the first sent is answered first."""
         self._filters = 0
 
     def has_room(self, filters: int) -> bool:
