@@ -20,7 +20,7 @@ from support.subscribing import (
     taken,
 )
 from support.wire import split
-from tidegate.engine.binding import Engine
+from tidegate.engine.binding import TALLIES, Engine
 from tidegate.engine.counters import DELAYS, HELD_MESSAGES, HOLD_BYTES
 from tidegate.gateway.answers import MOST_AWAITED
 from tidegate.gateway.connection import STORE
@@ -117,6 +117,18 @@ class TestTheWholePacketWaits:
         flow(9.0, play)
         assert [play.counters.value(DELAYS + 2 + n) for n in range(2)] == [2, 3_000_000]
 
+    def test_a_limit_counts_each_filter_once(self) -> None:
+        made = host(PACED)
+        one = Engine(made.segment, 0)
+        one.load(made.segment.policy())
+        play = Playbook.opened(5, engine=one).client(request(*"abcdefgh"))
+        flow(9.0, play)
+        assert dict(zip(TALLIES, made.segment.tallies(0), strict=True)) == dict.fromkeys(TALLIES, 0) | {
+            "passed": 6,
+            "delay": 7,
+            "reject": 2,
+        }
+
     def test_it_is_counted_among_what_is_held(self) -> None:
         play = opened(PACED).client(request("a"), request("b"), request("c"))
         assert play.counters.value(HELD_MESSAGES) == 2
@@ -192,6 +204,28 @@ class TestTurns:
             second.at(float(now))
             got += [(now, filters(packet)[0]) for packet in split(first.take()[1] + second.take()[1])]
         assert got == [(4, "b/1"), (21, "a/0"), (22, "z")]
+
+    def test_where_there_is_enough_for_two_each_has_one(self) -> None:
+        first = opened(on_subscribe(on_excess=A.DELAY, rate=rate(2), per=ALL)).client(request("x", "y"))
+        assert first.waiting is not None
+        second = Playbook.opened(5, engine=first.waiting.engine, waiting=first.waiting, client_id="d", address=bytes(4))
+        first.client(request("a", "b")).take()
+        second.client(request("c"))
+        first.waiting.run(1.0)
+        assert (filters(first.take()[1]), filters(second.take()[1])) == ([], ["c"])
+        first.waiting.run(1.6)
+        assert filters(first.take()[1]) == ["a", "b"]
+
+    def test_who_waits_for_a_rate_and_then_for_a_place_is_woken_by_that(self) -> None:
+        first = opened(PACED, on_subscribe("held", A.DELAY, concurrent=ByClass(1), per=ALL, topic=("w/#",)))
+        assert first.waiting is not None
+        first.client(request("w/0")).broker(granted(0))
+        second = Playbook.opened(5, engine=first.waiting.engine, waiting=first.waiting, client_id="d")
+        second.client(request("a", "b", "w/1"))
+        assert asked(second, 2.4) == []
+        first.now = 2.4
+        first.client(parting("w/0")).broker(released(0))
+        assert filters(second.at(2.4).take()[1]) == ["a", "b", "w/1"]
 
     def test_who_comes_later_does_not_overtake(self) -> None:
         first = opened(on_subscribe(on_excess=A.DELAY, rate=rate(1), per=ALL))
@@ -288,6 +322,13 @@ class TestBounded:
             play.client(request("b" * 500, packet_id=number, version=4))
         assert [suback(one, 4).packet_id for one in split(play.take()[0])] == [4, 5, 6, 7, 8]
         assert waits(play)[1] <= 3000
+
+    def test_what_has_gone_on_makes_room(self) -> None:
+        play = opened(PACED, room={"size": 2000}).client(request("a"))
+        for second in range(1, 2000):
+            play.client(request("b"))
+            assert len(flow(float(second), play)) >= 1
+        assert play.take()[0] == b""
 
     def test_one_that_is_too_large_to_wait_gets_then_at_once(self) -> None:
         play = opened(STUCK, room={"size": 1000})

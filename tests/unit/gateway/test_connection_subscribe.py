@@ -320,6 +320,8 @@ class TestHeld:
         play.client(request("a", packet_id=3))
         play.broker(released(0x11), granted(0, packet_id=3))
         assert taken(play, of=2) == 1
+        play.connection.broker_closed(False)
+        assert taken(play, of=2) == 0
 
     def test_one_identifier_for_all_is_answered_in_order(self) -> None:
         play = opened(TWO_HELD).client(request("a"), request("b"), parting("a", packet_id=1))
