@@ -2,6 +2,7 @@ cimport cython
 
 from tidegate.engine.counters cimport Counters
 from tidegate.gateway.delivery cimport Delivery
+from tidegate.gateway.guard cimport Guard
 from tidegate.gateway.timing cimport Timing
 from tidegate.mqtt.ack cimport Ack
 from tidegate.mqtt.framing cimport Frame
@@ -34,7 +35,7 @@ cdef class Delivering(Timing):
     )
     cdef void _broker_packets(self, bytes data) except *
     cdef void _review_delivery(self) except *
-    @cython.locals(delivery=Delivery, kept=cython.int)
+    @cython.locals(delivery=Delivery, guard=Guard, is_shared=cython.bint, kept=cython.int)
     cdef int _deliver(self, bytes data, Py_ssize_t at, Py_ssize_t body, Py_ssize_t end) except -1
     cdef void _park_broker(self, bytes data, bint waits) except *
     cdef void _read_broker(self, bint reads) except *

@@ -269,8 +269,13 @@ class Delivering(Timing):
             self._keep_broker(data, at, publish.needed - at)
             return INCOMPLETE
         delivery = self._delivery
+        guard = self._guard
         assert delivery is not None
-        kept = delivery.take(data, at, end, False, self._now)
+        assert guard is not None
+        is_shared = False
+        if publish.qos == 0 and guard.subscriptions is not None and guard.subscriptions.shares:
+            is_shared = guard.subscriptions.is_shared(data[publish.topic : publish.topic_end])
+        kept = delivery.take(data, at, end, is_shared, self._now)
         if kept == KEPT:
             self._wake_by(delivery.next_deadline)
         else:

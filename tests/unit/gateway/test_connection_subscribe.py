@@ -21,6 +21,7 @@ from support.subscribing import (
     suback,
     taken,
 )
+from support.wire import split
 from tidegate.engine.binding import Engine
 from tidegate.engine.counters import ROW_WORDS, Counters
 from tidegate.gateway import connection
@@ -34,7 +35,7 @@ from tidegate.mqtt.properties import PropertyId
 from tidegate.mqtt.reasons import ReasonCode
 from tidegate.mqtt.session import PINGREQ
 from tidegate.mqtt.subscribe import Subscribe, Subscription, Unsubscribe
-from tidegate.policy.model import Action, ByClass, Limit, Policy
+from tidegate.policy.model import Action, ByClass, Cases, Event, Limit, Policy
 
 P = PropertyId
 A = Action
@@ -409,6 +410,42 @@ class TestNotices:
         assert play.take()[1] == Unsubscribe(2, ["a"]).write(5)
         assert play.broker(released(0)).take()[0] == released(0, 0, 0)
         assert taken(play, of=2) == 0
+
+
+class TestShared:
+    """What is delivered by a shared subscription is never dropped: nobody else gets it."""
+
+    def scene(self, *more: Limit) -> Playbook:
+        drop = Limit("down", Event.DELIVER, Cases(A.DROP), rate=rate(1, 1, 3600))
+        return opened(drop, *more, version=4)
+
+    def deliver(self, play: Playbook, *topics: str) -> tuple[int, int]:
+        """How many of these go on, and how many wait; the others are dropped."""
+        assert play.waiting is not None
+        play.take()
+        before = play.waiting.messages
+        play.broker(*(publish(topic) for topic in topics))
+        return len(list(split(play.take()[0]))), play.waiting.messages - before
+
+    def test_from_the_request_on(self) -> None:
+        play = self.scene().client(request("$share/g/a/#", "b", version=4))
+        assert self.deliver(play, "b", "b", "a/1", "a/2", "c") == (1, 2)
+
+    @pytest.mark.parametrize("is_over", [False, True])
+    def test_until_it_has_ended(self, is_over: bool) -> None:
+        play = self.scene().client(request("$share/g/a", version=4)).broker(granted(0, version=4))
+        play.client(parting("$share/g/a", version=4))
+        if is_over:
+            play.broker(released(version=4))
+        assert self.deliver(play, "a", "a") == (1, not is_over)
+
+    def test_not_if_the_broker_refuses_it(self) -> None:
+        play = self.scene().client(request("$share/g/a", version=4)).broker(granted(0x80, version=4))
+        assert self.deliver(play, "a", "a") == (1, 0)
+
+    def test_nor_if_a_limit_does(self) -> None:
+        play = self.scene(on_subscribe(rate=rate(1, 1, 3600))).client(request("b", "$share/g/a", version=4))
+        assert self.deliver(play, "a", "a") == (1, 0)
 
 
 def test_before_connack_nothing_is_decided() -> None:
