@@ -134,7 +134,7 @@ class Delivering(Timing):
                 return
             at = self._broker_left
             self._broker_left = 0
-            if self._waiting is not None or self._delivery is not None:
+            if self._waiting is not None or self._delivery is not None or self._skipping_broker:
                 if not self._skipping_broker:
                     self.to_client.append(data[:at])
                 self._skipping_broker = False
