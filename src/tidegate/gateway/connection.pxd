@@ -17,13 +17,13 @@ cdef Publish publish
 cdef Ack ack
 
 cdef class Connection(Delivering):
-    @cython.locals(missing=Py_ssize_t)
+    @cython.locals(missing=Py_ssize_t, parked=Py_ssize_t)
     cpdef void client_bytes(self, bytes data, double now) except *
     @cython.locals(
         size=Py_ssize_t, at=Py_ssize_t, run=Py_ssize_t, kind=cython.int, body=Py_ssize_t, end=Py_ssize_t, head=bytes, topic=bytes,
-        live=cython.bint, kept=cython.int, left=cython.int
+        live=cython.bint, kept=cython.int, left=cython.int, paced=cython.bint
     )
-    cdef void _client_packets(self, bytes data) except *
+    cdef void _client_packets(self, bytes data, Py_ssize_t start=*) except *
     cdef bytes _control(self, int kind, bytes data, Py_ssize_t at, Py_ssize_t body, Py_ssize_t end)
     @cython.locals(guard=Guard)
     cdef object _requests(self, bytes wire, bint subscribes)

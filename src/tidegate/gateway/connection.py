@@ -8,12 +8,13 @@ pass, the very same object is forwarded, so that a message costs no copy.
 What one connection can make the gateway keep is bounded: a packet up to STORE is kept until it is whole, a larger
 PUBLISH is passed on as it comes once its header is known (at most HEADER), any other packet is kept up to STORED.
 
-A connection is one object in seven parts, each a class on top of the one before, in a module of its own:
+A connection is one object in eight parts, each a class on top of the one before, in a module of its own:
 
 - `conversation`: what is said to either side, and how it ends;
 - `opening`: from accept to CONNACK;
 - `exchange`: the client's messages, one by one: quota, aliases, refusals;
 - `delaying`: those that have to wait;
+- `pacing`: every packet of the client, whose turn may have yet to come;
 - `timing`: the clock;
 - `delivering`: the packets of the broker;
 - `connection`: here, the packets of the client.
@@ -147,9 +148,10 @@ class Connection(Delivering):
             if self._delivery is not None:
                 self._go_on_delivering()
             if self._overflow_left:
-                self._overflow_left = max(self._overflow_left - len(data) + len(self._held), 0)
+                parked = len(self._held) - self._held_at
+                self._overflow_left = max(self._overflow_left - len(data) + parked, 0)
                 if len(data) < STORE:  # a read that is not full has read all
-                    self._overflow_left = min(self._overflow_left, len(self._held))
+                    self._overflow_left = min(self._overflow_left, parked)
         elif self.state == GREETING or self.state == OPENING or self.state == TURNED_AWAY:
             self._client_opening(data)
         if self._packet_by and self._client_tail is None and not self._client_left:
@@ -162,12 +164,15 @@ class Connection(Delivering):
         elif self.state != CLOSED:
             self._end(Event.CLIENT_GONE)
 
-    def _client_packets(self, data: bytes) -> None:
-        """Packets of a client that the broker has accepted: check each, forward what passes."""
+    def _client_packets(self, data: bytes, start: int = 0) -> None:
+        """Packets of a client that the broker has accepted, from `start` on: check each, forward what passes."""
         size = len(data)
-        at = 0
-        run = 0  # the bytes from here to `at` pass as they are
+        at = start
+        run = start  # the bytes from here to `at` pass as they are
         left = MOST_AT_ONCE
+        if self._guard is not None and self._guard.engine.generation != self._paced_by:
+            self._find_packet_limits()
+        paced = self._is_paced
         if self._client_left:
             self._last_client = self._now
             if size < self._client_left:
@@ -201,6 +206,10 @@ class Connection(Delivering):
                 if end > size and (kind != PUBLISH or end - at <= STORE):
                     self._keep_client(data, at, end - at)
                     break
+                if paced and kind != DISCONNECT and not self._is_paid and not self._pay(data, at, end - at):
+                    if run < at:
+                        self._send_broker(data[run:at])
+                    return
                 if kind == PUBLISH:
                     if not publish.read(data, at, body, end, self.version, True):
                         if publish.needed - at > HEADER:
@@ -261,6 +270,7 @@ class Connection(Delivering):
                         run = end
                 self.counters.add(PACKETS_FROM_CLIENT + kind, 1)
                 self._last_client = self._now
+                self._is_paid = False
                 at = end
                 if self.state != OPEN:  # DISCONNECT: what follows it is nobody's
                     break

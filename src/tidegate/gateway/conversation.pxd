@@ -22,6 +22,7 @@ cdef class Conversation:
     cdef Py_ssize_t _broker_left
     cdef list _waiting
     cdef bytes _held
+    cdef Py_ssize_t _held_at
     cdef bint _is_parked
     cdef bint _is_unread
 

@@ -81,6 +81,8 @@ class Conversation:
         """Our own packets that wait for its end."""
         self._held = b""
         """What the client has sent and is yet to be read: before CONNACK, or because it is parked."""
+        self._held_at = 0
+        """Where in that it goes on: before, all has been read."""
         self._is_parked = False
         self._is_unread = False
         """HOLD_CLIENT was said last."""
@@ -213,4 +215,5 @@ class Conversation:
         self.commands |= END
         self.wake_at = 0.0
         self._held = b""
+        self._held_at = 0
         self._waiting = None

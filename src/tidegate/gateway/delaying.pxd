@@ -19,6 +19,7 @@ cdef class Delaying(Exchange):
     cdef bint _own_may_go
     cdef list _forgotten
     cdef readonly str cut_client
+    cdef object _turn
     cdef bint _will_resume
     cdef bint _was_counted
     cdef bytes _large
@@ -50,6 +51,7 @@ cdef class Delaying(Exchange):
     cdef void _yield_turn(self, bytes data, Py_ssize_t at) except *
     cdef void _ask_to_resume(self) except *
     cpdef void resume(self, double now) except *
+    @cython.locals(held=bytes, at=Py_ssize_t)
     cdef void _resume(self) except *
     @cython.locals(action=cython.int)
     cdef void _stop_no_longer(self) except *
@@ -67,4 +69,4 @@ cdef class Delaying(Exchange):
     cdef void _leave(self, event) except *
     cdef void _end(self, event) except *
     cdef void _discard(self, event) except *
-    cdef void _client_packets(self, bytes data) except *
+    cdef void _client_packets(self, bytes data, Py_ssize_t start=*) except *

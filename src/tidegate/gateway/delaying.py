@@ -18,6 +18,7 @@ from .hold import Held, Hold
 from .ordinals import CLOSED, DELAY, DROP, EMPTYING, FORWARDED, ITSELF, KEPT, LIMITED, OPEN, PARKED, REJECT
 from .scratch import frame, publish
 from .states import Event
+from .turn import Turn
 from .waiting import GONE, NEVER, PASSED, WAITS, Lane
 
 OVERFLOW = 8 << 20
@@ -53,6 +54,8 @@ class Delaying(Exchange):
         self.cut_client = ""
         """The client identifier, once its hold was the largest of a worker whose holds were full."""
         # What is parked.
+        self._turn: Turn | None = None
+        """Of a packet that waits for its turn, if that is what is parked: the part above sees to it."""
         self._will_resume = False
         """RESUME was said."""
         self._was_counted = False
@@ -218,6 +221,7 @@ class Delaying(Exchange):
         """
         if not live:
             self._settle(publish.packet_id)  # it will be read once more
+        self._last_client = self._now  # what has come is a sign of life
         self._held = data[at:]
         self._is_parked = True
         self._will_resume = False
@@ -228,7 +232,8 @@ class Delaying(Exchange):
 
     def _yield_turn(self, data: bytes, at: int) -> None:
         """Leave the packets from `at` on for another turn of the driver: keeping messages back is work."""
-        self._held = data[at:]
+        self._held = data
+        self._held_at = at
         self._is_parked = True
         self._set_reading()
         self._ask_to_resume()
@@ -248,13 +253,15 @@ class Delaying(Exchange):
     def _resume(self) -> None:
         """Go on with what was parked, or waited for CONNACK."""
         held = self._held
+        at = self._held_at
         self._held = b""
+        self._held_at = 0
         self._is_parked = False
         if self.state == OPEN:
             self._set_reading()
-            self._client_packets(held)
-            self._overflow_left = max(self._overflow_left - len(held) + len(self._held), 0)
-        if not self._is_parked or self._will_resume:
+            self._client_packets(held, at)
+            self._overflow_left = max(self._overflow_left - (len(held) - at) + len(self._held) - self._held_at, 0)
+        if not self._is_parked or self._will_resume or self._turn is not None:
             self._stop_until = 0.0
 
     def _stop_no_longer(self) -> None:
@@ -435,7 +442,7 @@ class Delaying(Exchange):
                 self._leave(Event.EMPTIED)
                 if self._is_client_gone:
                     self._end(Event.CLIENT_GONE)
-        elif self._is_parked and not self._large and not self._will_resume and hold.is_roomy:
+        elif self._is_parked and self._turn is None and not self._large and not self._will_resume and hold.is_roomy:
             self._ask_to_resume()
 
     # How it ends
@@ -473,6 +480,6 @@ class Delaying(Exchange):
 
     # Of the part above
 
-    def _client_packets(self, data: bytes) -> None:
-        """Read packets of the client."""
+    def _client_packets(self, data: bytes, start: int = 0) -> None:
+        """Read the client's packets from `start` on."""
         raise NotImplementedError

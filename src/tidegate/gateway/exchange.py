@@ -96,7 +96,7 @@ class Exchange(Opening):
         assert guard is not None
         has_reason = guard.has_reason()
         if action >= LIMITED:
-            text = guard.reason() if has_reason else "too much waits already"
+            text = guard.reason("message") if has_reason else "too much waits already"
             self.overstep(action, ReasonCode.MESSAGE_RATE_TOO_HIGH, text)
             return b""
         if guard.notices is not None and not again and has_reason:

@@ -220,11 +220,11 @@ class Guard:
         """Whether a limit was exceeded by the last message."""
         return self.engine.refused_by != ""
 
-    def reason(self) -> str:
-        """Why the last message was refused, in words for the client."""
+    def reason(self, what: str) -> str:
+        """Why the last message or packet, as `what` calls it, was refused, in words for the client."""
         name = self.engine.refused_by
         if self.engine.by_size:
-            return f"over limit {name}: the message is too large"
+            return f"over limit {name}: the {what} is too large"
         if self.engine.by_window:
             return f"over limit {name}: too many messages wait for their acknowledgement"
         return f"over limit {name}: retry in {self._wait()} ms"
@@ -249,7 +249,7 @@ class Guard:
             if not self.engine.by_size and not self.engine.by_window:
                 retry = retry_after(self._wait())
                 forms.insert(0, retry)
-            forms.insert(0, [(PropertyId.REASON_STRING, self.reason()), *retry])
+            forms.insert(0, [(PropertyId.REASON_STRING, self.reason("message")), *retry])
         wire = b""
         for properties in forms:
             wire = write_ack(kind, packet_id, ReasonCode.QUOTA_EXCEEDED, properties)

@@ -42,7 +42,10 @@ class Notices:
         self._untold: dict[str, int] = {}
 
     def write(self, limit: str, action: int, topic: bytes, wait: int | None, now: float) -> bytes:
-        """The PUBLISH that tells of a refusal, or nothing: once in PAUSE for each limit. `wait` in milliseconds."""
+        """The PUBLISH that tells of a refusal, or nothing: once in PAUSE for each limit.
+
+        `topic`: of a message; none of other packets. `wait` in milliseconds.
+        """
         if not self.subscribed:
             return b""
         if limit not in self._last and len(self._last) >= MOST_LIMITS:
@@ -59,7 +62,7 @@ class Notices:
         told = {
             "limit": limit,
             "action": _ACTIONS[action],
-            "topic": topic.decode(),
+            "topic": topic.decode() or None,
             "retry_after_ms": wait,
             "messages": 1 + self._untold.pop(limit, 0),
         }

@@ -4,7 +4,7 @@ So a module's `.pxd` declares which of them it uses; one that it does not declar
 """
 
 from ..mqtt.reasons import PacketType
-from ..policy.model import Action
+from ..policy.model import Action, Event
 from .states import State
 
 GREETING = int(State.GREETING)
@@ -39,6 +39,8 @@ REJECT = int(Action.REJECT)
 LIMITED = int(Action.DISCONNECT)
 """This action, and all above it, end the connection."""
 BAN = int(Action.BAN)
+
+ON_PACKET = int(Event.PACKET)
 
 FORWARDED = 0
 """What becomes of a PUBLISH that has arrived: it goes on as it came."""

@@ -432,12 +432,13 @@ class Relay:
         self.timer = None
         self.timer_at = 0.0
         # Not reading hides whether a client lives. One that has sent what is not read yet does; one that neither reads
-        # nor sends is as silent as any other.
-        self.connection.client_unread = self.client_stopped != 0
-        self.connection.client_excused = (
-            self.client_stopped & ~_BY_TURN != 0 and self.connection.state == _OPEN and bytes_waiting(self.client)
-        )
-        self.connection.tick(self.clock())
+        # nor sends is as silent as any other. Nor does the loop notice that it has closed.
+        connection = self.connection
+        is_open = connection.state == _OPEN
+        connection.client_unread = self.client_stopped != 0
+        connection.client_excused = self.client_stopped & ~_BY_TURN != 0 and is_open and bytes_waiting(self.client)
+        connection.client_gone = self.client_stopped & _BY_CONNECTION != 0 and is_open and has_hung_up(self.client)
+        connection.tick(self.clock())
         self.act()
 
 

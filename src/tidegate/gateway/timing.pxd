@@ -1,11 +1,11 @@
 cimport cython
 
 from tidegate.engine.counters cimport Counters
-from tidegate.gateway.delaying cimport Delaying
+from tidegate.gateway.pacing cimport Pacing
 
 cdef int ARRIVED, EMPTYING, LEAVING, OPEN, OPENING, QUEUED, TURNED_AWAY
 
-cdef class Timing(Delaying):
+cdef class Timing(Pacing):
     cdef double packet_timeout
     cdef public bint client_excused
     cdef public bint client_unread

@@ -13,9 +13,9 @@ from ..mqtt.errors import PacketError
 from ..mqtt.reasons import ReasonCode
 from ..mqtt.session import PINGREQ
 from .bounds import Bounds
-from .delaying import Delaying
 from .guard import OWED_TIME
 from .ordinals import ARRIVED, EMPTYING, LEAVING, OPEN, OPENING, QUEUED, TURNED_AWAY
+from .pacing import LOOK, Pacing
 from .states import Event
 from .waiting import PASSED
 
@@ -24,11 +24,11 @@ PROGRESS = 1_000
 what must come of it within each `packet_timeout`, if not the rest. At the default 30 s that is a line of 300 bit/s."""
 
 
-class Timing(Delaying):
+class Timing(Pacing):
     """See the module's text."""
 
     def _begin(self, counters: Counters, bounds: Bounds, now: float) -> None:
-        Delaying._begin(self, counters, bounds, now)
+        Pacing._begin(self, counters, bounds, now)
         self.packet_timeout = bounds.packet_timeout
         self.client_excused = False
         """Set by the driver before a `tick`: silence is not the client's, for what it sent has not been read."""
@@ -89,6 +89,8 @@ class Timing(Delaying):
                 self._wake_by(self._empty_by)
         if self._guard is not None and self._guard.requests is not None:
             self._wake_by(self._guard.requests.deadline)
+        if self._turn is not None:
+            self._wake_by(min(self._turn.deadline, self._now + LOOK))
         if self._guard is not None and self._guard.windows is not None:
             self._wake_by(self._guard.patience_until)
             if self._unread_since:
@@ -100,7 +102,9 @@ class Timing(Delaying):
         try:
             if self._hold is not None and self._hold.next_deadline <= self._now:
                 self._expire()
-            if self._is_parked and not self._will_resume and self._stop_until <= self._now:
+            if self._turn is not None:
+                self._look_after_turn()
+            elif self._is_parked and not self._will_resume and self._stop_until <= self._now:
                 self._stop_no_longer()
         except PacketError as error:
             self._violation(error)
@@ -119,7 +123,7 @@ class Timing(Delaying):
                 self.counters.add(HOLD_DISCARDED + Discard.LATE, self._hold.discard(self._now))
                 self._after_hold()
             elif (self._is_unread or self.client_excused) and guard.excuse(self._now):
-                if self._is_parked and not self._will_resume:  # its PUBREL may be behind that
+                if self._is_parked and self._turn is None and not self._will_resume:  # its PUBREL may be behind that
                     self._stop_no_longer()
             elif self.state == OPEN:
                 self._end_keeper("a PUBREL is owed for too long, and others wait for its place")
@@ -199,6 +203,6 @@ class Timing(Delaying):
         self._plan()
 
     def _end(self, event: Event) -> None:
-        Delaying._end(self, event)
+        Pacing._end(self, event)
         self._client_tail = None
         self._packet_by = 0.0

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from support.limits import engine, limit, rate
+from support.paced import paced
 from support.playbook import BOUNDS, connack, connect, door_of, publish, waiting_room
 from tidegate.engine.binding import Engine
 from tidegate.engine.counters import CONNECTIONS, CONNECTIONS_TOTAL, ROW_WORDS, Counters
@@ -14,6 +15,8 @@ from tidegate.gateway.connection import LINGER, Connection
 from tidegate.gateway.guard import Guard
 from tidegate.gateway.hold import Hold
 from tidegate.gateway.relay import LARGE_READ, Relay, Upstream, address_of, has_hung_up
+from tidegate.gateway.turn import Turn
+from tidegate.mqtt.session import PINGREQ
 from tidegate.policy.model import Action, Cases, Event, Key, KeyKind, Limit
 
 
@@ -615,19 +618,60 @@ class TestHeld:
         assert scene.broker.take() == b""
 
 
+class TestUnread:
+    """A limit on packets lets one pass each second. Its client is not read meanwhile; each waits for three at most."""
+
+    def paced(self, packets: int, peers: tuple[socket.socket, socket.socket]) -> Scene:
+        scene = Scene(engine(paced(max_delay=3.0))).open()
+        scene.client.socket = peers[0]
+        scene.relay.data_received(PINGREQ * packets)
+        assert scene.broker.take() == PINGREQ
+        return scene
+
+    def turns(self, scene: Scene, seconds: float) -> bytes:
+        """What the broker gets in so many seconds from now."""
+        for _ in range(round(100 * seconds)):
+            scene.loop.move(scene.loop.now + 0.01)
+            assert scene.waiting is not None
+            scene.waiting.run(scene.loop.now)
+            scene.end_turn()
+        return scene.broker.take()
+
+    def test_its_packets_go_on_in_turn_and_then_it_is_read_again(
+        self, peers: tuple[socket.socket, socket.socket]
+    ) -> None:
+        scene = self.paced(3, peers)
+        assert not scene.client.reading
+        assert self.turns(scene, 1.5) == PINGREQ
+        assert not scene.client.reading
+        assert self.turns(scene, 1) == PINGREQ
+        assert scene.client.reading
+
+    def test_one_that_has_closed_is_given_up(self, peers: tuple[socket.socket, socket.socket]) -> None:
+        scene = self.paced(99, peers)
+        peers[1].close()
+        assert self.turns(scene, 9.5) == PINGREQ * 3
+        assert scene.client.closing
+        assert len(scene.ended) == 1
+
+    def test_one_that_is_there_is_not(self, peers: tuple[socket.socket, socket.socket]) -> None:
+        scene = self.paced(99, peers)
+        assert self.turns(scene, 8.5) == PINGREQ * 8
+        assert scene.ended == []
+
+
 class TestEnds:
     """Garbage that only the cycle collector finds would pile up: a worker lets it look rarely."""
 
     @staticmethod
-    def left(client: bytes, broker: bytes, delayed: bool) -> int:
+    def left(client: bytes, broker: bytes, *limits: Limit) -> int:
         """How many connections, and what belongs to them, are there after one has lived and ended."""
 
         def count() -> int:
-            kinds = (Relay, Upstream, Connection, Guard, Hold)
+            kinds = (Relay, Upstream, Connection, Guard, Hold, Turn)
             return sum(type(one) in kinds for one in gc.get_objects())
 
         def live() -> None:
-            limits = [limit("slow", Cases(Action.DELAY), rate=rate(1, 1, 3600))] if delayed else []
             scene = Scene(engine(*limits)).open(5, keepalive=10)
             scene.relay.data_received(client)
             scene.upstream.data_received(broker)
@@ -661,6 +705,10 @@ class TestEnds:
             (b"\x30\xff", b"\xe0\x01\x98"),
         ],
     )
-    @pytest.mark.parametrize("delayed", [False, True])
-    def test_what_has_ended_leaves_no_cycles(self, client: bytes, broker: bytes, delayed: bool) -> None:
-        assert self.left(client, broker, delayed) == 0
+    @pytest.mark.parametrize(
+        "limits",
+        [(), (limit("slow", Cases(Action.DELAY), rate=rate(1, 1, 3600)),), (paced(period=3600),)],
+        ids=["free", "held", "unread"],
+    )
+    def test_what_has_ended_leaves_no_cycles(self, client: bytes, broker: bytes, limits: tuple[Limit, ...]) -> None:
+        assert self.left(client, broker, *limits) == 0
