@@ -36,7 +36,6 @@ cdef class Exchange(Opening):
     @cython.locals(guard=Guard)
     cpdef void overstep(self, int action, reason, text) except *
     @cython.locals(guard=Guard)
-    @cython.locals(guard=Guard)
     cdef void _leave_out(self, bytes data, Py_ssize_t end, bytes answer) except *
     cdef void _skipped(self) except *
     cdef void _end(self, event) except *
