@@ -118,7 +118,7 @@ static void next_epoch(struct tg_engine *engine)
     engine->epoch = 1;
 }
 
-uint64_t tg_hash_topic(struct tg_engine *engine, const struct tg_message *message, uint32_t levels)
+static inline uint64_t hash_topic(struct tg_engine *engine, const struct tg_message *message, uint32_t levels)
 {
     uint32_t wanted = levels;
     if (wanted < TG_CACHED_LEVELS && engine->topic_known >> wanted & 1) return engine->topic_hash[wanted];
@@ -137,6 +137,11 @@ uint64_t tg_hash_topic(struct tg_engine *engine, const struct tg_message *messag
         engine->topic_known |= 1u << wanted;
     }
     return hash;
+}
+
+uint64_t tg_hash_topic(struct tg_engine *engine, const struct tg_message *message, uint32_t levels)
+{
+    return hash_topic(engine, message, levels);
 }
 
 #define SHARE "$share/"
@@ -204,7 +209,7 @@ uint32_t tg_match(struct tg_engine *engine, const struct tg_subject *subject, co
     engine->topic_known = 0;
     if (engine->policy.head->roots[message->event] == TG_NONE) return search(engine, profile, message);
     uint64_t what = (uint64_t)message->event << 3 | (uint64_t)message->qos << 1 | (message->retain != 0);
-    uint64_t key = tg_mix(tg_mix(tg_hash_topic(engine, message, 0), subject->profile), what);
+    uint64_t key = tg_mix(tg_mix(hash_topic(engine, message, 0), subject->profile), what);
     if (message->behind != 0) key = tg_mix(key, tg_siphash(engine->segment.secret, message->topic, message->behind));
     struct tg_seen *seen = &engine->seen[key & (TG_SEEN - 1)];
     if (seen->key == key) {
