@@ -64,7 +64,12 @@ class Figures:
     @property
     def bearable(self) -> float:
         """The 99th percentile, in seconds, that is allowed to others who were like this at rest."""
-        return max(self.arrived[1] * TWICE, self.arrived[1] + MORE)
+        return bearable(self.arrived[1])
+
+
+def bearable(rest: float) -> float:
+    """The 99th percentile of a latency, in seconds, that is allowed to those who had this one at rest."""
+    return max(rest * TWICE, rest + MORE)
 
 
 def undisturbed(who: str, rest: Figures, during: Figures, trouble: Sequence[object]) -> list[Claim]:

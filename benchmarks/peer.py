@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tidegate.mqtt.connack import Connack
 from tidegate.mqtt.connect import Connect, Will
-from tidegate.mqtt.properties import PropertyId, get
+from tidegate.mqtt.properties import Properties, PropertyId, get
 
 from .sender import REFUSED
 from .wire import (
@@ -23,6 +23,7 @@ from .wire import (
     PUBREC,
     PUBREL,
     SUBACK,
+    UNSUBACK,
     Packet,
     Refused,
     acknowledgement,
@@ -31,13 +32,13 @@ from .wire import (
     remaining_length,
     subscribe_packet,
     take_packets,
+    unsubscribe_packet,
 )
 
 CONNACK = 2
 MOST_IN_FLIGHT = 0xFFFF
 """Packet identifiers that there are (section 2.2.1); Receive Maximum where a server does not say it."""
 READ_BYTES = 1 << 18
-SUBSCRIBE_ID = 1
 CONNECT_SECONDS = 30.0
 """How long a client may take to be let in, and a subscription to be acknowledged."""
 
@@ -50,27 +51,45 @@ class Acknowledged(NamedTuple):
 
 
 class Arrived(NamedTuple):
-    """A message for this client, which has been acknowledged."""
+    """A message for this client, which has been acknowledged unless the client does that by hand."""
 
     topic: str
     payload: bytes
+    qos: int
+    packet_id: int
+    """0 with QoS 0."""
+    retain: bool
+    size: int
+    """Bytes of the whole packet."""
+
+
+class Released(NamedTuple):
+    """A PUBREL, which has been answered: the end of a QoS 2 message for this client."""
+
+    packet_id: int
+
+
+class Subscribed(NamedTuple):
+    """A SUBACK; the reason is that of its only filter, a refusal from REFUSED (sender.py) on."""
+
+    reason: int
 
 
 class Signal(enum.Enum):
     """Answers that say nothing more."""
 
     PONG = enum.auto()
-    SUBSCRIBED = enum.auto()
+    UNSUBSCRIBED = enum.auto()
 
 
-Event = Acknowledged | Arrived | Signal
+Event = Acknowledged | Arrived | Released | Subscribed | Signal
 
 
 class Peer:
     """One connection to a port of 127.0.0.1. CONNECT is on its way at once, `accepted` tells when it was answered.
 
-    It answers what MQTT asks it to, but never a PUBREC when `releases` is False. `source` is the address that it comes
-    from, any of 127.0.0.0/8.
+    It answers what MQTT asks it to, but never a PUBREC when `releases` is False, and no PUBLISH when `acknowledges` is:
+    `acknowledge` does it then. `source` is the address that it comes from, any of 127.0.0.0/8.
     """
 
     def __init__(
@@ -82,11 +101,17 @@ class Peer:
         keepalive: int = 0,
         username: str | None = None,
         password: bytes | None = None,
-        will: str | None = None,
+        will: str | Will | None = None,
         source: str = "127.0.0.1",
         releases: bool = True,
+        acknowledges: bool = True,
+        properties: Properties | None = None,
+        receive_buffer: int = 0,
     ) -> None:
-        """`keepalive` in seconds; `will` is the topic of one without a payload."""
+        """`keepalive` in seconds; a `will` that is a string is the topic of one without a payload.
+
+        `properties`: of CONNECT, MQTT 5. `receive_buffer`: bytes that the kernel keeps for it, 0: as it likes.
+        """
         self.client_id = client_id
         self.version = version
         self.accepted = False
@@ -98,20 +123,35 @@ class Peer:
         self.in_flight: dict[int, int] = {}
         """The tags of messages, by packet identifier."""
         self._releases = releases
+        self.acknowledges = acknowledges
         self._next_id = 0
         self._data = bytearray()
         self._unsent = bytearray()
-        self._socket = socket.create_connection(
-            ("127.0.0.1", port), timeout=CONNECT_SECONDS, source_address=(source, 0)
-        )
+        self._socket = socket.socket()
+        self._socket.settimeout(CONNECT_SECONDS)
+        if receive_buffer:  # before it connects, or the other side knows of a larger one
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        try:
+            self._socket.bind((source, 0))
+            self._socket.connect(("127.0.0.1", port))
+        except OSError:
+            self._socket.close()
+            raise
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.setblocking(False)
-        last_will = None if will is None else Will(will, b"", 0, False)
-        self.write(Connect(version, False, True, keepalive, client_id, username, password, last_will).write())
+        last_will = Will(will, b"", 0, False) if isinstance(will, str) else will
+        self.write(
+            Connect(version, False, True, keepalive, client_id, username, password, last_will, properties or []).write()
+        )
 
     def fileno(self) -> int:
         """For `select`; -1 once it is closed."""
         return self._socket.fileno()
+
+    @property
+    def source_port(self) -> int:
+        """Of its own end of the connection."""
+        return int(self._socket.getsockname()[1])
 
     @property
     def backlog(self) -> int:
@@ -141,10 +181,14 @@ class Peer:
         self.in_flight[self._next_id] = tag
         return self._next_id
 
-    def publish(self, topic: str, payload: bytes, qos: int, tag: int = 0) -> None:
+    def publish(self, topic: str, payload: bytes, qos: int, tag: int = 0, *, retain: bool = False) -> None:
         """Send a message, whose acknowledgement will have the `tag`."""
         packet_id = self.take_id(tag) if qos else 0
-        self.write(publish_packet(topic, payload, qos, packet_id, self.version))
+        self.write(publish_packet(topic, payload, qos, packet_id, self.version, retain=retain))
+
+    def acknowledge(self, message: Arrived) -> None:
+        """Send the PUBACK or PUBREC of a message that has arrived."""
+        self.write(acknowledgement(PUBACK if message.qos == 1 else PUBREC, message.packet_id))
 
     def ping(self) -> None:
         """Send a PINGREQ."""
@@ -152,16 +196,16 @@ class Peer:
 
     def subscribe(self, topic_filter: str, qos: int) -> None:
         """Send a SUBSCRIBE."""
-        packet = subscribe_packet(topic_filter, qos)
-        if self.version == 5:
-            body = SUBSCRIBE_ID.to_bytes(2) + b"\x00" + packet[4:]
-            packet = packet[:1] + remaining_length(len(body)) + body
-        self.write(packet)
+        self.write(subscribe_packet(topic_filter, qos, self.version))
 
-    def read(self) -> list[Event]:
-        """What has come; nothing when nothing has. Sets `closed` at the end of the connection."""
+    def unsubscribe(self, topic_filter: str) -> None:
+        """Send an UNSUBSCRIBE."""
+        self.write(unsubscribe_packet(topic_filter, self.version))
+
+    def read(self, most: int = READ_BYTES) -> list[Event]:
+        """What has come, of at most so many bytes; nothing when nothing has. Sets `closed` at the connection's end."""
         try:
-            data = self._socket.recv(READ_BYTES)
+            data = self._socket.recv(most)
         except BlockingIOError:
             return []
         except OSError:
@@ -203,11 +247,15 @@ class Peer:
         elif kind == PUBLISH:
             events.append(self._arrived(packet, out))
         elif kind == PUBREL:
-            out += acknowledgement(PUBCOMP, int.from_bytes(body[:2]))
+            packet_id = int.from_bytes(body[:2])
+            out += acknowledgement(PUBCOMP, packet_id)
+            events.append(Released(packet_id))
         elif kind == PINGRESP:
             events.append(Signal.PONG)
         elif kind == SUBACK:
-            events.append(Signal.SUBSCRIBED)
+            events.append(Subscribed(body[-1]))
+        elif kind == UNSUBACK:
+            events.append(Signal.UNSUBSCRIBED)
         elif kind == CONNACK:
             self._greeted(body)
         elif kind == DISCONNECT:
@@ -217,12 +265,15 @@ class Peer:
         body = packet.body
         end = 2 + int.from_bytes(body[:2])
         topic = body[2:end].decode()
+        packet_id = 0
         if qos := packet.flags >> 1 & 3:
-            out += acknowledgement(PUBACK if qos == 1 else PUBREC, int.from_bytes(body[end : end + 2]))
+            packet_id = int.from_bytes(body[end : end + 2])
+            if self.acknowledges:
+                out += acknowledgement(PUBACK if qos == 1 else PUBREC, packet_id)
             end += 2
         if self.version == 5:
             end += 1 + body[end]  # no message here has 128 bytes of properties
-        return Arrived(topic, body[end:])
+        return Arrived(topic, body[end:], qos, packet_id, bool(packet.flags & 1), packet.size)
 
     def _greeted(self, body: bytes) -> None:
         whole = b"\x20" + remaining_length(len(body)) + body
@@ -263,13 +314,16 @@ def join(peers: list[Peer]) -> None:
 
 
 def subscribe(peer: Peer, topic_filter: str, qos: int) -> None:
-    """Subscribe, and return when that is acknowledged; Refused when it is not in time."""
+    """Subscribe, and return when that is granted; Refused when it is not, or not in time."""
     peer.subscribe(topic_filter, qos)
     deadline = time.monotonic() + CONNECT_SECONDS
     while not peer.closed and time.monotonic() < deadline:
         for _, events in heard([peer], 1.0):
-            if Signal.SUBSCRIBED in events:
-                return
+            for event in events:
+                if isinstance(event, Subscribed):
+                    if event.reason < REFUSED:
+                        return
+                    raise Refused(f"the subscription to {topic_filter} was refused with 0x{event.reason:02x}")
     raise Refused(f"the subscription to {topic_filter} was not acknowledged")
 
 

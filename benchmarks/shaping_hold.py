@@ -17,7 +17,7 @@ from .company import Company, undisturbed
 from .flooder import Flood
 from .rates import UNBOUNDED
 from .shaping_policy import Setting
-from .stage import Stage, tree
+from .stage import Stage, resident
 from .targets import start_mosquitto
 
 MIB = 1 << 20
@@ -48,7 +48,7 @@ def hold(setting: Setting) -> list[Claim]:
         company.start()
         rest = time.monotonic()
         time.sleep(REST_SECONDS)
-        base = highest = _resident(target.pid)
+        base = highest = resident(target.pid)
         between = time.monotonic()
         floods = [
             Flood(stage, f"flood-{size}", target.port, FLOOD_RATE, clients=FLOODERS, qos=1, size=size) for size in SIZES
@@ -57,11 +57,11 @@ def hold(setting: Setting) -> list[Claim]:
             flood.wait_ready(READY_SECONDS)
         for _ in range(setting.seconds):
             time.sleep(1.0)
-            highest = max(highest, _resident(target.pid))
+            highest = max(highest, resident(target.pid))
         end = time.monotonic()
         counts = [flood.stop() for flood in floods]
         company.stop(SETTLE_SECONDS)
-        after = _resident(target.pid)
+        after = resident(target.pid)
     before, during = company.between(rest, between), company.between(between, end)
     for size, count in zip(SIZES, counts, strict=True):
         print(
@@ -79,8 +79,3 @@ def hold(setting: Setting) -> list[Claim]:
         at_most("memory grew at the highest by (64 are the holds')", bound, (highest - base) / MIB, "MiB"),
         *undisturbed("others", before, during, company.trouble),
     ]
-
-
-def _resident(pid: int) -> int:
-    """Bytes of the tree; what its processes share counts for each, and does not grow here."""
-    return sum(process.memory_info().rss for process in tree(pid))

@@ -3,7 +3,7 @@
 import dataclasses
 
 from .stage import Stage
-from .targets import Broker, Options, Target, start_target
+from .targets import Broker, Target, start_gateway
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,4 @@ class Setting:
 
     def gateway(self, stage: Stage, broker: Broker, policy: str, workers: int = 1) -> Target:
         """A gateway with these limits, which reaches the broker by its Unix socket."""
-        return start_target(
-            stage, "tidegate-unix", broker, Options(tidegate=self.tidegate, workers=workers, policy=policy)
-        )
+        return start_gateway(stage, broker, self.tidegate, policy, workers)

@@ -1,28 +1,23 @@
 """Five messages in flight for one user, over four connections on two workers, against a broker that is late.
 
-The broker is one that acknowledges when it is told to and counts what is unacknowledged (late_broker.py of the
-tests). Four clients of one user, of MQTT 3.1.1 and 5, at QoS 1 and 2, publish fifty messages each at once; the broker
-acknowledges the oldest one at a time. Then a fifth client of the user publishes twenty QoS 2 messages and never sends a
-PUBREL, so that each message of its own stays in flight for good, and the four publish again. Once the gateway has cut
-it off its places are free, which the broker knows a moment later: all five together are told, but not judged.
+The broker is one that acknowledges when it is told to and counts what is unacknowledged (late.py). Four clients of one
+user, of MQTT 3.1.1 and 5, at QoS 1 and 2, publish fifty messages each at once; the broker acknowledges the oldest one
+at a time. Then a fifth client of the user publishes twenty QoS 2 messages and never sends a PUBREL, so that each
+message of its own stays in flight for good, and the four publish again. Once the gateway has cut it off its places are
+free, which the broker knows a moment later: all five together are told, but not judged.
 """
 
 import os
-import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 from .claims import Claim, at_most, exactly, holds, none
+from .late import LateBroker
 from .metrics import Metrics
 from .peer import Acknowledged, Peer, heard, join, leave
 from .shaping_policy import Setting
 from .stage import Stage
 from .targets import Broker, Target
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from support.late_broker import LateBroker
 
 WINDOW = 5
 USER = "shared"

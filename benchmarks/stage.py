@@ -101,6 +101,11 @@ def memory(pid: int) -> dict[str, int]:
     return total
 
 
+def resident(pid: int) -> int:
+    """Bytes that are resident now in the tree; what its processes share counts for each. Read without stopping them."""
+    return sum(process.memory_info().rss for process in tree(pid))
+
+
 def peak_memory(pid: int) -> int:
     """Bytes that were resident at most in the tree, each process at its own peak (VmHWM)."""
     total = 0

@@ -126,6 +126,11 @@ def start_target(stage: Stage, name: str, broker: Broker, options: Options) -> T
     return target
 
 
+def start_gateway(stage: Stage, broker: Broker, tidegate: tuple[str, ...], policy: str, workers: int = 1) -> Target:
+    """A Tidegate with this policy, which reaches the broker by its Unix socket."""
+    return start_target(stage, "tidegate-unix", broker, Options(tidegate=tidegate, workers=workers, policy=policy))
+
+
 def wait_accepting(stage: Stage, port: int, pid: int) -> None:
     """Return when a client is accepted on the port; exits with the process's log when none is in time."""
     try:

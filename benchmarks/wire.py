@@ -11,7 +11,7 @@ FIRST_PACKET_LIMIT = 4096
 
 SESSION_SECONDS = 3600
 """How long a version 5 client that keeps its session wants it kept."""
-PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, PINGRESP, DISCONNECT = 3, 4, 5, 6, 7, 9, 13, 14
+PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, UNSUBACK, PINGRESP, DISCONNECT = 3, 4, 5, 6, 7, 9, 11, 13, 14
 PINGREQ = b"\xc0\x00"
 QUOTA_EXCEEDED = 0x97
 MESSAGE_RATE_TOO_HIGH = 0x96
@@ -27,6 +27,11 @@ class Packet(NamedTuple):
     kind: int
     flags: int
     body: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of it."""
+        return 1 + max(1, (len(self.body).bit_length() + 6) // 7) + len(self.body)
 
 
 class Acknowledgement(NamedTuple):
@@ -63,17 +68,33 @@ def connect_packet(client_id: str, keepalive: int = 0, version: int = 4, clean: 
 
 
 def publish_packet(
-    topic: str, payload: bytes, qos: int = 0, packet_id: int = 0, version: int = 4, again: bool = False
+    topic: str,
+    payload: bytes,
+    qos: int = 0,
+    packet_id: int = 0,
+    version: int = 4,
+    again: bool = False,
+    retain: bool = False,
 ) -> bytes:
     """A whole PUBLISH; `again` sets DUP."""
     head = _text(topic) + (packet_id.to_bytes(2) if qos else b"") + (b"\x00" if version == 5 else b"")
-    return bytes([0x30 | again << 3 | qos << 1]) + remaining_length(len(head) + len(payload)) + head + payload
+    flags = again << 3 | qos << 1 | retain
+    return bytes([0x30 | flags]) + remaining_length(len(head) + len(payload)) + head + payload
 
 
-def subscribe_packet(topic_filter: str, qos: int) -> bytes:
-    """SUBSCRIBE of MQTT 3.1.1 to one filter, with packet identifier 1."""
-    body = b"\x00\x01" + _text(topic_filter) + bytes([qos])
-    return b"\x82" + remaining_length(len(body)) + body
+def subscribe_packet(topic_filter: str, qos: int, version: int = 4) -> bytes:
+    """SUBSCRIBE to one filter, with packet identifier 1."""
+    return _filter_packet(0x82, _text(topic_filter) + bytes([qos]), version)
+
+
+def unsubscribe_packet(topic_filter: str, version: int = 4) -> bytes:
+    """UNSUBSCRIBE of one filter, with packet identifier 1."""
+    return _filter_packet(0xA2, _text(topic_filter), version)
+
+
+def _filter_packet(first: int, filters: bytes, version: int) -> bytes:
+    body = b"\x00\x01" + (b"\x00" if version == 5 else b"") + filters
+    return bytes([first]) + remaining_length(len(body)) + body
 
 
 def acknowledgement(kind: int, packet_id: int) -> bytes:
