@@ -107,6 +107,7 @@ soak: .venv/.dev
 	@$(BIN)/python -m benchmarks.shaping
 	@$(BIN)/python -m benchmarks.flood
 	@$(BIN)/python -m benchmarks.connections
+	@$(BIN)/python -m benchmarks.subscribers
 	@$(BIN)/python -m benchmarks.reload
 	@$(BIN)/python -m benchmarks.keys --seconds 20 --engine-clients 2000000
 	@$(BIN)/python -m benchmarks.memory
