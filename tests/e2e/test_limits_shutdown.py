@@ -21,6 +21,12 @@ topic = "slow/#"
 rate = "3/h burst 3"
 max_delay = "1h"
 """
+HELD_BACK = """
+[[limit]]
+name = "flap"
+on = "will"
+will_delay = "1h"
+"""
 VERSIONS = {"v311": wire.V311, "v5": wire.V5}
 
 
@@ -88,3 +94,23 @@ def test_who_has_said_disconnect_does_not_keep_the_gateway_from_ending(
         assert client.until_closed() == [CLOSED]
         # Its DISCONNECT came behind what was held, and was given up with it.
         assert len(watcher.messages_until("gone")) == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_wills_that_are_held_back_are_published(
+    make_gateway: MakeGateway, broker: Broker, number: signal.Signals
+) -> None:
+    broker.start()
+    gateway = make_gateway(broker.unix, workers=2, extra='drain_timeout = "2s"', tables=HELD_BACK)
+    gateway.start()
+    names = ["gone-1", "gone-2", "gone-3", "there"]
+    with Watcher(broker, "status/#") as watcher, ExitStack() as stack:
+        for name in names[:3]:
+            join(gateway.port, name, will=f"status/{name}").close()
+        until(lambda: metric(gateway, "tidegate_wills_held") == 3, "their wills to be held back")
+        stack.enter_context(join(gateway.port, "there", will="status/there"))
+        assert watcher.messages() == []
+        gateway.process.send(number)
+        assert sorted(watcher.message() for _ in names) == [(f"status/{name}", b"") for name in names]
+        assert gateway.process.wait() == (0 if number != signal.SIGKILL else -signal.SIGKILL)
+        assert "Traceback" not in gateway.process.stderr()

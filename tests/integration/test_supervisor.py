@@ -31,6 +31,7 @@ from tidegate.gateway.ban_file import BanFile
 from tidegate.gateway.ban_keeper import BanKeeper
 from tidegate.gateway.ban_sheet import BanSheet
 from tidegate.gateway.listeners import bind
+from tidegate.gateway.presence import Presence
 from tidegate.gateway.supervisor import Supervisor, WorkerFailed
 from tidegate.gateway.worker import Orders
 from tidegate.policy.address import Address
@@ -101,6 +102,10 @@ class Scene:
             hold_bytes=1 << 20,
             hold_pool=1 << 26,
             wake_fds=[],
+            presence_fd=-1,
+            post_fd=-1,
+            post_fds=[],
+            wills_key="",
             drain_timeout=0.2,
             log_format="json",
             log_level="warning",
@@ -244,6 +249,20 @@ async def test_the_others_go_on(scene: Scene) -> None:
         assert connections(supervisor)[1] >= 1
         for client in clients:
             client.close()
+
+
+@on_uvloop
+async def test_nobody_is_looked_for_in_a_worker_that_has_died(scene: Scene) -> None:
+    key = b"a client's key.."
+    async with scene.running(2) as supervisor:
+        fd = supervisor._presence_fd
+        Presence(fd, 2, 0).enter(key)
+        other = Presence(fd, 2, 1)
+        assert other.others(key) == [0]
+        await kill(supervisor, 0)
+        await eventually(lambda: supervisor.restarts == 1, "the death to be noticed")
+        assert other.others(key) == []
+        assert other.is_empty
 
 
 @pytest.mark.usefixtures("quickly")

@@ -35,7 +35,7 @@ from .serve import PROBE_SECONDS, Plan
 
 FEW_CONNECTIONS = 1000
 """Below this a worker's limit is worth a warning: the soft limit of most systems, 1024 descriptors, gives
-479."""
+478."""
 LITTLE_MEMORY = 256 << 20
 """Bytes: an allowance for the supervisor, a worker, an embedded broker and a burst of messages."""
 

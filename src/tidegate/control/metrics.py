@@ -43,6 +43,7 @@ class GatewayMetrics(Collector):
         yield from self._limits()
         yield from self._bans()
         yield from self._holds(alive)
+        yield from self._wills(alive)
         yield self._delays()
         yield self._lag()
         yield _counter(
@@ -201,6 +202,17 @@ class GatewayMetrics(Collector):
         for reason in counters.Discard:
             discarded.add_metric([reason.name.lower()], self._sum(counters.HOLD_DISCARDED + reason))
         yield discarded
+
+    def _wills(self, alive: list[int]) -> Iterator[Metric]:
+        yield self._gauge(
+            "tidegate_wills_held", "Wills of clients that have gone which limits hold back.", counters.WILLS_HELD, alive
+        )
+        wills = CounterMetricFamily(
+            "tidegate_wills", "Wills that limits concern, by what became of them.", labels=["outcome"]
+        )
+        for outcome in counters.Outcome:
+            wills.add_metric([outcome.name.lower()], self._sum(counters.WILLS + outcome))
+        yield wills
 
     def _delays(self) -> Metric:
         delays = HistogramMetricFamily(

@@ -34,6 +34,8 @@ TIMED_OUT_PACKET = 74
 """Clients that began a packet and did not go on with it."""
 WAITING_CONNECTIONS = 75
 """Gauge: connections that limits on connecting keep waiting."""
+WILLS_HELD = 76
+"""Gauge: wills that limits hold back."""
 LAG_COUNT = 80
 LAG_MICROSECONDS = 81
 LAG_BUCKETS = 82
@@ -51,6 +53,8 @@ HOLD_DISCARDED = 100
 """8 counters: held messages that were given up, by `Discard`."""
 REFUSED = 108
 """16 counters: clients that were refused at CONNECT or before, by `Refusal`."""
+WILLS = 124
+"""4 counters: wills that limits concern, by `Outcome`."""
 
 DELAYS = 128
 """DELAY_SERIES histograms of DELAY_WORDS words each: how long messages were held, by limit and class."""
@@ -97,6 +101,19 @@ class Refusal(IntEnum):
     """A keepalive longer than `max_keepalive`, in a version that cannot be told of another."""
     BANNED = 3
     """They are banned."""
+
+
+class Outcome(IntEnum):
+    """What became of a will that limits concern, once its client had gone."""
+
+    PUBLISHED = 0
+    """The upstream was closed without DISCONNECT: the broker publishes it."""
+    RETURNED = 1
+    """The client came again before it was due."""
+    DROPPED = 2
+    """A limit dropped it."""
+    LOST = 3
+    """The broker ended the upstream by itself while the will was held back."""
 
 
 def create_block(rows: int) -> int:

@@ -14,6 +14,8 @@ In reading order:
 - `worker`: a process with one event loop and all connections that its sockets accept;
 - `offences`, `ban_book`, `ban_file`, `ban_sheet`, `bans`, `ban_keeper`: who offended, who is banned, on disk, for the
   workers, as a worker looks it up, and what keeps these together;
+- `last_will`, `kept`, `wills`, `presence`, `post`: a client's will, the upstream that is kept for its sake, all of a
+  worker's, in which worker a client may be, and what workers ask each other;
 - `policy_host`: the policy in shared memory, its generations, and what was counted;
 - `listeners`, `state`, `mosquitto`: listening sockets, the state directory, the embedded broker;
 - `supervisor`: the process that owns the sockets and keeps the workers alive.

@@ -27,6 +27,7 @@ from .waiting_room import Guest, WaitingRoom
 
 if TYPE_CHECKING:
     from ..engine.binding import Subject
+    from .wills import Wills
 
 MOST_TOLD = 256
 """Connections of a worker that were refused at accept and are read all the same, so that they can be told."""
@@ -75,6 +76,8 @@ class Door:
         self.room = room
         self.report = report
         self.wall_clock = wall_clock
+        self.wills: Wills | None = None
+        """The wills of the worker's clients, which limits may hold back."""
         self.telling = 0
         """Connections that were refused at accept and are read so that they can be told."""
 

@@ -23,7 +23,7 @@ Each part begins and ends with those below it (`_begin`, `_end`). What a part ca
 Compiled, they are one object: a call between parts costs what it costs within one.
 """
 
-from ..engine.counters import BYTES_FROM_CLIENT, INFLIGHT_FROM_BROKER, PACKETS_FROM_CLIENT, Counters
+from ..engine.counters import BYTES_FROM_CLIENT, INFLIGHT_FROM_BROKER, PACKETS_FROM_CLIENT, Counters, Outcome
 from ..mqtt.ack import write_ack
 from ..mqtt.errors import Fault, PacketError
 from ..mqtt.reasons import PacketType, ReasonCode
@@ -37,6 +37,7 @@ from .conversation import (
     FREE_CLIENT,
     HOLD_BROKER,
     HOLD_CLIENT,
+    KEEP,
     LINGER,
     MOST_WAITING,
     OPEN_UPSTREAM,
@@ -45,6 +46,7 @@ from .conversation import (
 )
 from .delaying import LONGEST_WAIT, MOST_AT_ONCE
 from .delivering import Delivering
+from .last_will import Estate
 from .notices import MARK
 from .ordinals import (
     ARRIVED,
@@ -55,6 +57,7 @@ from .ordinals import (
     EMPTYING,
     FORWARDED,
     GREETING,
+    LEAVING,
     OPEN,
     OPENING,
     PARKED,
@@ -83,6 +86,7 @@ __all__ = [
     "HEADER",
     "HOLD_BROKER",
     "HOLD_CLIENT",
+    "KEEP",
     "LINGER",
     "LONGEST_WAIT",
     "MOST_AT_ONCE",
@@ -105,6 +109,8 @@ class Connection(Delivering):
 
     def __init__(self, counters: Counters, bounds: Bounds, now: float) -> None:
         self._begin(counters, bounds, now)
+        self._estate: Estate | None = None
+        """What its upstream is kept with, once KEEP was said."""
 
     def expel(self) -> None:
         """End it if its client is banned by hand. One that is not in yet is asked on its way."""
@@ -161,6 +167,10 @@ class Connection(Delivering):
         """The client's socket has closed: the broker sees the same, and fires the will if none said DISCONNECT."""
         if self.state == EMPTYING:
             self._is_client_gone = True  # it has taken its leave: what it sent before still goes on
+        elif self.state == OPENING and self._will is not None:
+            # The broker has its CONNECT, or is about to, and the will of its former connection may be gone already.
+            self.state = follow(State(self.state), Event.GONE_EARLY)
+            self._held = b""
         elif self.state != CLOSED:
             self._end(Event.CLIENT_GONE)
 
@@ -308,7 +318,9 @@ class Connection(Delivering):
             if requests is not None:
                 return requests.unsubscribe(unsubscribe, data[at:end], self._now)
         elif kind == DISCONNECT:
-            Disconnect.read(data, at, body, end, self.version, from_client=True)
+            said = Disconnect.read(data, at, body, end, self.version, from_client=True)
+            if self._will is not None:
+                self._will.say(said)
             if self._hold is not None and self._hold.count:
                 if self._guard is not None and self._guard.requests is not None:
                     self._guard.requests.discard(self._now)
@@ -317,6 +329,10 @@ class Connection(Delivering):
                 self.state = follow(State(self.state), Event.CLIENT_LEAVES)
                 self._set_reading()
                 self._plan()
+                return b""
+            if self._will is not None and self._will.is_asked_for:
+                self._farewell = data[at:end]
+                self._end(Event.WILL_ASKED_FOR)
                 return b""
             self._leave(Event.CLIENT_LEFT)
         elif kind == AUTH and self.version == 5:
@@ -367,3 +383,57 @@ class Connection(Delivering):
         elif self.state == OPEN or self.state == EMPTYING:
             self._dismiss(ReasonCode.SERVER_SHUTTING_DOWN, "the gateway is shutting down")
         self._end(Event.SHUTDOWN)
+
+    # The will of a client that has gone
+
+    def make_way(self, now: float) -> None:
+        """Its client has come again, and its will is one that limits hold back: the broker is not to publish it."""
+        will = self._will
+        if will is None or self.state == CLOSED or self.state == LEAVING:
+            return  # its end is under way
+        self._now = now
+        if self.state == OPEN or self.state == EMPTYING:
+            self._dismiss(ReasonCode.SESSION_TAKEN_OVER, "the client has connected again")
+        if not self._greeting and self._may_speak():
+            self._send_broker(will.farewell())
+            if will.is_accepted and self._door is not None and self._door.wills is not None:
+                self._door.wills.count(Outcome.RETURNED)
+        will.is_settled = True
+        self._end(Event.TAKEN_OVER)
+
+    def bequeath(self) -> Estate:
+        """What its upstream is to be kept with, as KEEP has said: the driver's from now on."""
+        estate = self._estate
+        assert estate is not None
+        self._will = self._guard = self._estate = None
+        return estate
+
+    def _may_speak(self) -> bool:
+        """Whether what is written to the broker now would stand between two packets."""
+        return self._skipping or not self._client_left
+
+    def _end(self, event: Event) -> None:
+        will = self._will
+        is_left = event not in (Event.BROKER_GONE, Event.SHUTDOWN, Event.TAKEN_OVER)
+        if will is not None and will.is_accepted and not will.is_settled and is_left:
+            tail = self.broker_held if self._broker_tail is None else bytes(self._broker_tail)
+            self._estate = Estate(
+                will,
+                self._guard,
+                self._keepalive,
+                self._last_upstream,
+                self._may_speak(),
+                self._farewell if will.is_asked_for else b"",
+                self._broker_left,
+                tail,
+                self._client_pings + self._own_pings,
+            )
+            self.commands |= KEEP
+        Delivering._end(self, event)
+
+    def _release_windows(self) -> None:
+        Delivering._release_windows(self)
+        will = self._will
+        self._will = self._estate = None
+        if will is not None and self._door is not None and self._door.wills is not None:
+            self._door.wills.gone(will)

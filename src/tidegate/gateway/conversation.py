@@ -40,6 +40,8 @@ FREE_BROKER = 128
 """Command: read from the broker again."""
 RESUME_BROKER = 256
 """Command: call `resume_broker` in another turn, and do not read from the broker before."""
+KEEP = 512
+"""Command, with END: the upstream is to be kept, with what `bequeath` says."""
 
 _RETURN_CODES = {
     ReasonCode.SERVER_UNAVAILABLE: 3,

@@ -33,6 +33,7 @@ LONGEST_WAIT = 5.0
 
 DISCARDS = {
     Event.CLIENT_GONE: Discard.CLIENT_GONE,
+    Event.TAKEN_OVER: Discard.CLIENT_GONE,
     Event.BROKER_GONE: Discard.BROKER_GONE,
     Event.BROKER_DISMISSED: Discard.BROKER_GONE,
     Event.SHUTDOWN: Discard.SHUTDOWN,
@@ -437,7 +438,9 @@ class Delaying(Exchange):
         if hold is None:
             return
         if self.state == EMPTYING:
-            if not hold.count:
+            if not hold.count and self._will is not None and self._will.is_asked_for:
+                self._end(Event.WILL_ASKED_FOR)
+            elif not hold.count:
                 self._send_broker(self._farewell)
                 self._leave(Event.EMPTIED)
                 if self._is_client_gone:
@@ -459,6 +462,8 @@ class Delaying(Exchange):
         self._end(Event.LIMITED)
 
     def _leave(self, event: Event) -> None:
+        if self._will is not None:
+            self._will.is_settled = True
         self._discard(event)
         self._will_resume = False
         Conversation._leave(self, event)

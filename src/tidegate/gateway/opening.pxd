@@ -5,7 +5,8 @@ from tidegate.gateway.conversation cimport Conversation
 from tidegate.gateway.guard cimport Guard
 from tidegate.mqtt.framing cimport Frame
 
-cdef int ARRIVED, AUTH, CLOSED, CONNACK, CONNECT, DELAY, DROP, GREETING, LIMITED, OPENING, QUEUED, REJECT, TURNED_AWAY
+cdef int ARRIVED, AUTH, CLOSED, CONNACK, CONNECT, DELAY, DROP, GREETING, LIMITED, OPENING, ORPHANED, QUEUED, REJECT
+cdef int TURNED_AWAY
 cdef Py_ssize_t PACKETS_FROM_BROKER, PACKETS_FROM_CLIENT
 
 cdef Frame frame
@@ -22,6 +23,8 @@ cdef class Opening(Conversation):
     cdef bytes _greeting
     cdef bytes _connack
     cdef bint _is_admitted
+    cdef object _will
+    cdef object _search
     cdef bint _enhanced
     cdef bint _client_turn
     cdef double _last_client
@@ -45,6 +48,8 @@ cdef class Opening(Conversation):
     cdef void _client_opening(self, bytes data) except *
     cdef void _greet(self, bytes data, Py_ssize_t at, Py_ssize_t body, Py_ssize_t end) except *
     cdef void _check_padding(self) except *
+    cdef void _go_up(self) except *
+    cdef void _look_for_former(self) except *
     cdef bytes _accept(self, bytes data, Py_ssize_t at, Py_ssize_t body, Py_ssize_t end)
     cdef void _end(self, event) except *
     cdef void _keep_client(self, bytes data, Py_ssize_t at, Py_ssize_t need) except *

@@ -17,6 +17,7 @@ from .bounds import STORED, Bounds
 from .conversation import ASK, OPEN_UPSTREAM, Conversation
 from .guard import Guard
 from .handshake import NO_LIMIT, client_connack, is_longer, number, upstream_connect
+from .last_will import LastWill
 from .ordinals import (
     ARRIVED,
     AUTH,
@@ -28,6 +29,7 @@ from .ordinals import (
     GREETING,
     LIMITED,
     OPENING,
+    ORPHANED,
     QUEUED,
     REJECT,
     TURNED_AWAY,
@@ -35,6 +37,7 @@ from .ordinals import (
 from .scratch import frame
 from .states import Event, State, follow
 from .waiting import ASKED, GONE, PASSED, WAITS, Lane
+from .wills import LOOK, Search
 
 
 class Opening(Conversation):
@@ -58,6 +61,10 @@ class Opening(Conversation):
         """The broker's, and what it has sent behind it, while the client has to wait for its turn."""
         self._is_admitted = False
         """Its turn has come then."""
+        self._will: LastWill | None = None
+        """The client's, from the moment that its CONNECT goes on; None: it has none, or no limit concerns it."""
+        self._search: Search | None = None
+        """The client's former connections, whose end CONNECT waits for."""
         self._enhanced = False
         """CONNECT names an authentication method (section 4.12)."""
         self._client_turn = False
@@ -122,6 +129,8 @@ class Opening(Conversation):
         assert self._admission is not None
         if self._admission.is_accepted:  # by the broker, which is to see a client that leaves, and fires no will
             self._send_broker(Disconnect(ReasonCode.SUCCESS, []).write() if self.version == 5 else b"\xe0\x00")
+            if self._will is not None:
+                self._will.is_settled = True
         if action == DROP:
             self._end(Event.LIMITED)
         elif self.version:
@@ -266,11 +275,38 @@ class Opening(Conversation):
     # What the broker answers
 
     def upstream_opened(self, now: float) -> None:
-        """The broker's socket is open: CONNECT goes out."""
+        """The broker's socket is open: CONNECT goes out, once what the client had before is over."""
         self._now = now
+        if self._connect is not None and self._door is not None and self._door.wills is not None:
+            assert self._admission is not None
+            self._will, self._search = self._door.wills.greet(
+                self._connect, self._admission.subject, self, self._address, now
+            )
+        if self._search is None:
+            self._go_up()
+        else:
+            self.wake_at = now + LOOK
+
+    def _go_up(self) -> None:
         self._send_broker(self._greeting)
         self._greeting = b""
-        self.wake_at = now + self.connect_timeout
+        self.wake_at = self._now + self.connect_timeout
+
+    def former_ended(self, now: float) -> None:
+        """The broker has ended the client's former connections, or has had its time to."""
+        self._now = now
+        self._search = None
+        if self._greeting:
+            self._go_up()
+
+    def _look_for_former(self) -> None:
+        """See whether they have ended."""
+        assert self._search is not None
+        if self._search.look(self._now):
+            self._search.close()
+            self.former_ended(self._now)
+        else:
+            self.wake_at = self._now + LOOK
 
     def upstream_failed(self) -> None:
         """The broker cannot be reached: the client is told so, and to come back (0x88; 3 in 3.x)."""
@@ -281,14 +317,24 @@ class Opening(Conversation):
 
     def _accept(self, data: bytes, at: int, body: int, end: int) -> bytes:
         """The CONNACK that the client gets for the broker's; nothing when it has to wait, or the connection ended."""
-        if self.state != OPENING:
+        if self.state != OPENING and self.state != ORPHANED:
             raise PacketError(Fault.SECOND_CONNECT, "a second CONNACK")
+        if self._greeting:
+            raise PacketError(Fault.FIRST_PACKET, "a CONNACK before the CONNECT")
         connack = Connack.read(data, at, body, end, self.version)
         hold = 0
         admission = self._admission
         if admission is not None and connack.reason == 0:
             assert self._connect is not None
             client_id = admission.accept(self._connect, connack)
+            if self._will is not None:
+                self._will.accept(admission.subject, connack)
+                if not self._connect.client_id and self._door is not None and self._door.wills is not None:
+                    self._door.wills.assign(self._will, client_id)
+            if self.state == ORPHANED:
+                self._keepalive = float(number(connack.properties, PropertyId.SERVER_KEEP_ALIVE, int(self._keepalive)))
+                self._end(Event.ACCEPTED)
+                return b""
             outcome = PASSED if self._is_admitted else self._admit()
             if outcome == WAITS:
                 self._connack = data[at:]
@@ -303,6 +349,9 @@ class Opening(Conversation):
             hold = admission.waiting.hold_messages if self._guard.delays() else 0
         elif admission is not None:
             action = admission.fail(connack, self.version, self._now)
+            if self.state == ORPHANED:
+                self._end(Event.REFUSED)
+                return b""
             if action >= LIMITED:
                 self._keep_out(DROP if action == LIMITED else action, admission.denial)
                 return b""
@@ -341,8 +390,15 @@ class Opening(Conversation):
             self._admission = None
         self._greeting = self._connack = b""
         self._connect = None
+        if self._search is not None:
+            self._search.close()
+            self._search = None
 
     # Of the parts above
+
+    def make_way(self, now: float) -> None:
+        """The client has come again by another connection."""
+        raise NotImplementedError
 
     def _keep_client(self, data: bytes, at: int, need: int) -> None:
         """Keep the packet at `at`, which is not all there, until it has `need` bytes."""

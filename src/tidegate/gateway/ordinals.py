@@ -16,6 +16,7 @@ OPEN = int(State.OPEN)
 EMPTYING = int(State.EMPTYING)
 LEAVING = int(State.LEAVING)
 CLOSED = int(State.CLOSED)
+ORPHANED = int(State.ORPHANED)
 
 CONNECT = int(PacketType.CONNECT)
 CONNACK = int(PacketType.CONNACK)

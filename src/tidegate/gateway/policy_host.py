@@ -150,4 +150,6 @@ class PolicyHost:
 
 
 def _actions(limit: Limit) -> frozenset[Action]:
-    return frozenset(reached(limit.on_excess, limit.qos) | after_delay(limit.on_excess, limit.then, limit.qos))
+    """Those that are counted. That a message passes after its delay is none."""
+    taken = reached(limit.on_excess, limit.qos) | after_delay(limit.on_excess, limit.then, limit.qos)
+    return frozenset(taken - {Action.PASS})

@@ -2,7 +2,7 @@ cimport cython
 
 from tidegate.gateway.connection cimport Connection
 
-cdef int _OPEN_UPSTREAM, _HOLD_CLIENT, _FREE_CLIENT, _RESUME, _END, _ASK, _OPEN, _CLOSED
+cdef int _OPEN_UPSTREAM, _HOLD_CLIENT, _FREE_CLIENT, _RESUME, _END, _ASK, _KEEP, _OPEN, _CLOSED
 cdef int _HOLD_BROKER, _FREE_BROKER, _RESUME_BROKER
 cdef int _BY_CONNECTION, _BY_BROKER, _BY_CLIENT, _BY_TURN
 cdef Py_ssize_t _LARGE_READ
@@ -28,7 +28,7 @@ cdef class Relay:
     cpdef void act(self) except *
     @cython.locals(commands=cython.int)
     cdef void _command(self) except *
-    cdef void _end(self) except *
+    cdef void _end(self, bint keeps) except *
     cdef void _release(self) except *
     cdef void _stop_client(self, int reason) except *
     @cython.locals(was=cython.int)

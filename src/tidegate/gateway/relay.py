@@ -27,12 +27,14 @@ from .connection import (
     FREE_CLIENT,
     HOLD_BROKER,
     HOLD_CLIENT,
+    KEEP,
     LINGER,
     OPEN_UPSTREAM,
     RESUME,
     RESUME_BROKER,
     Connection,
 )
+from .last_will import Estate
 from .states import State
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ _RESUME_BROKER = RESUME_BROKER
 _RESUME = RESUME
 _END = END
 _ASK = ASK
+_KEEP = KEEP
 _OPEN = int(State.OPEN)
 _CLOSED = int(State.CLOSED)
 
@@ -128,6 +131,9 @@ class Host(Protocol):
 
     def open_upstream(self, relay: "Relay") -> None:
         """Connect to the broker and give its transport to `relay.upstream`; else call `relay.upstream_failed`."""
+
+    def keep_upstream(self, estate: Estate, transport: asyncio.Transport) -> None:
+        """A client has gone and left its upstream, until it is known what becomes of its will."""
 
     def connection_ended(self, relay: "Relay", connection: Connection) -> None:
         """The connection has reached its last state; it still says what went wrong."""
@@ -336,12 +342,20 @@ class Relay:
         elif commands & _HOLD_BROKER:
             self._stop_broker(_BY_CONNECTION)
         if commands & _END and not self.ended:
-            self._end()
+            self._end(commands & _KEEP != 0)
 
-    def _end(self) -> None:
-        """Close both sides once they have what was written; after LINGER whatever is left is cut off."""
+    def _end(self, keeps: bool) -> None:
+        """Close both sides once they have what was written; after LINGER whatever is left is cut off.
+
+        `keeps`: the upstream is left to others, if it is still there.
+        """
         self.ended = True
         self.host.connection_ended(self, self.connection)
+        if keeps and self.broker is not None and not self.broker.is_closing():
+            self._free_broker(self.broker_stopped)
+            broker = self.broker
+            self.broker = None
+            self.host.keep_upstream(self.connection.bequeath(), broker)
         self._release()
         if self.client is not None:
             self.client.close()
@@ -352,7 +366,9 @@ class Relay:
             self.broker.write_eof()
         if self.timer is not None:
             self.timer.cancel()
-        self.timer = self.loop.call_later(LINGER, self._cut)
+            self.timer = None
+        if self.client is not None or self.broker is not None:
+            self.timer = self.loop.call_later(LINGER, self._cut)
 
     def _release(self) -> None:
         """Let go of what is over: of a connection that has ended, and of the timer once both sides are closed."""

@@ -15,8 +15,10 @@ from .health import Log
 
 SOCKETS_EACH = 2
 """Descriptors of a client: its own connection and the one to the broker."""
+FILES_FOR_EACH_WORKER = 2
+"""An eventfd, and a pipe to write to."""
 SPARE = 64
-"""Descriptors that a worker needs besides, and the listening sockets and the eventfds of the workers: about 20 of its
+"""Descriptors that a worker needs besides, and the listening sockets and what each worker has: about 20 of its
 event loop, its control socket, shared memory and log; one for each probe of the broker; the rest for those that the
 resolver of names opens."""
 UNLIMITED = 1 << 20
@@ -40,7 +42,7 @@ def raise_open_files() -> int:
 
 def clients_within(limit: int, listeners: int, workers: int) -> int:
     """How many clients one worker of so many, with so many listening sockets, takes under an open-file limit."""
-    return max(0, (limit - SPARE - listeners - workers) // SOCKETS_EACH)
+    return max(0, (limit - SPARE - listeners - FILES_FOR_EACH_WORKER * workers) // SOCKETS_EACH)
 
 
 def is_shortage(error: OSError) -> bool:
@@ -56,6 +58,8 @@ class Room:
     ) -> None:
         self.most = most
         self.taken = 0
+        self.kept = 0
+        """Upstreams whose clients have gone."""
         self._limit = limit
         self._counters = counters
         self._log = log
@@ -66,7 +70,7 @@ class Room:
 
     def take(self) -> bool:
         """Take the room of one client; False when there is none, which is counted, and told now and then."""
-        if self.taken < self.most:
+        if SOCKETS_EACH * self.taken + self.kept <= SOCKETS_EACH * (self.most - 1):
             self.taken += 1
             return True
         self._counters.add(REFUSED + Refusal.OPEN_FILES, 1)
@@ -94,3 +98,11 @@ class Room:
     def leave(self) -> None:
         """Give the room of one client back."""
         self.taken -= 1
+
+    def keep(self) -> None:
+        """Have one more descriptor in use, of an upstream that is kept: its client had room for two."""
+        self.kept += 1
+
+    def let_go(self) -> None:
+        """It is closed."""
+        self.kept -= 1

@@ -17,7 +17,8 @@ class State(IntEnum):
     TURNED_AWAY = 2
     """The CONNECT of a client that was refused by its address: by that it is known how to tell it."""
     OPENING = 3
-    """The broker's CONNACK. AUTH passes both ways, all else that the client sends is held."""
+    """The end of the client's former connection, if its will is held back; then the broker's CONNACK. AUTH passes both
+    ways, all else that the client sends is held."""
     QUEUED = 4
     """Its turn, by limits on connecting that go by who it is. It is not read."""
     OPEN = 5
@@ -28,6 +29,8 @@ class State(IntEnum):
     """The broker's last bytes to a client that said DISCONNECT, or that the broker has refused or dismissed."""
     CLOSED = 8
     """Nothing: both sides are being closed."""
+    ORPHANED = 9
+    """The broker's CONNACK, for a client that has gone: if the broker has accepted it, there is a will to decide on."""
 
 
 class Event(IntEnum):
@@ -65,9 +68,23 @@ class Event(IntEnum):
     """Its turn has come."""
     SHUT_OUT = 15
     """A limit on connecting, or a ban, refused it at accept, and it is to be told."""
+    GONE_EARLY = 16
+    """The client's socket closed before CONNACK, and limits concern its will."""
+    WILL_ASKED_FOR = 17
+    """The client sent a DISCONNECT that asks for its will (MQTT 5), and limits concern that."""
+    TAKEN_OVER = 18
+    """The client has come again by another connection, and its will is one that limits hold back."""
 
 
-_ENDS = (Event.CLIENT_GONE, Event.BROKER_GONE, Event.VIOLATION, Event.TIMEOUT, Event.SHUTDOWN, Event.LIMITED)
+_ENDS = (
+    Event.CLIENT_GONE,
+    Event.BROKER_GONE,
+    Event.VIOLATION,
+    Event.TIMEOUT,
+    Event.SHUTDOWN,
+    Event.LIMITED,
+    Event.TAKEN_OVER,
+)
 
 TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.GREETING, Event.DELAYED): State.ARRIVED,
@@ -86,6 +103,12 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.EMPTYING, Event.EMPTIED): State.LEAVING,
     (State.EMPTYING, Event.BROKER_DISMISSED): State.LEAVING,
     (State.LEAVING, Event.BROKER_DISMISSED): State.LEAVING,
+    (State.OPENING, Event.GONE_EARLY): State.ORPHANED,
+    (State.ORPHANED, Event.ACCEPTED): State.CLOSED,
+    (State.ORPHANED, Event.REFUSED): State.CLOSED,
+    (State.ORPHANED, Event.BROKER_DISMISSED): State.LEAVING,
+    (State.OPEN, Event.WILL_ASKED_FOR): State.CLOSED,
+    (State.EMPTYING, Event.WILL_ASKED_FOR): State.CLOSED,
     **{(state, event): State.CLOSED for state in State if state is not State.CLOSED for event in _ENDS},
 }
 """Next state by state and event; a pair that is absent cannot happen."""

@@ -7,6 +7,7 @@ connect meanwhile wait for the successor instead of being refused.
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from ..engine.counters import (
     INFLIGHT_FROM_CLIENT,
     UPSTREAM_UP,
     WAITING_CONNECTIONS,
+    WILLS_HELD,
     Counters,
     create_block,
     open_block,
@@ -29,6 +31,8 @@ from ..policy.address import Address
 from .health import Log
 from .listeners import unlink_socket_files
 from .offences import MAX_LINE, OFFENCE
+from .post import create_post
+from .presence import clear_presence, create_presence
 from .worker import BANS, DRAIN, KNOWS, LOADED, READY, RELOAD, Orders
 
 FIRST_PAUSE = 0.1
@@ -69,6 +73,9 @@ class _Process:
                         orders.bans_fd,
                         *orders.listen_fds,
                         *orders.wake_fds,
+                        orders.presence_fd,
+                        orders.post_fd,
+                        *orders.post_fds,
                     ),
                     stdin=subprocess.DEVNULL,
                     process_group=0,  # Ctrl-C is for the supervisor, which ends its workers in order
@@ -186,6 +193,9 @@ class Supervisor:
         self.words = open_block(self._counters_fd)
         self._sockets = sockets
         self._wake_fds = [os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in sockets]
+        self._presence_fd = create_presence(self.workers)
+        self._post = create_post(self.workers)
+        key = secrets.token_hex(32)
         self._orders = [
             replace(
                 orders,
@@ -193,6 +203,10 @@ class Supervisor:
                 counters_fd=self._counters_fd,
                 listen_fds=[sock.fileno() for sock in own],
                 wake_fds=self._wake_fds,
+                presence_fd=self._presence_fd,
+                post_fd=self._post[row][0],
+                post_fds=[end for _, end in self._post],
+                wills_key=key,
             )
             for row, own in enumerate(sockets)
         ]
@@ -226,7 +240,12 @@ class Supervisor:
                 process.process.kill()
         if ends:
             await asyncio.wait(ends)
-        for fd in (self._counters_fd, *self._wake_fds):
+        for fd in (
+            self._counters_fd,
+            self._presence_fd,
+            *self._wake_fds,
+            *(end for ends in self._post for end in ends),
+        ):
             os.close(fd)
 
     async def reload(self) -> None:
@@ -309,8 +328,10 @@ class Supervisor:
             INFLIGHT_FROM_CLIENT,
             INFLIGHT_FROM_BROKER,
             WAITING_CONNECTIONS,
+            WILLS_HELD,
         ):
             counters.put(gauge, 0)
+        clear_presence(self._presence_fd, self.workers, row)
         self._recover(row)
         for fd in self._wake_fds:  # what it had in flight is free
             os.eventfd_write(fd, 1)

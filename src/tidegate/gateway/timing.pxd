@@ -3,7 +3,7 @@ cimport cython
 from tidegate.engine.counters cimport Counters
 from tidegate.gateway.pacing cimport Pacing
 
-cdef int ARRIVED, EMPTYING, LEAVING, OPEN, OPENING, QUEUED, TURNED_AWAY
+cdef int ARRIVED, EMPTYING, LEAVING, OPEN, OPENING, ORPHANED, QUEUED, TURNED_AWAY
 
 cdef class Timing(Pacing):
     cdef double packet_timeout

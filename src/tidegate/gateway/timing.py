@@ -14,7 +14,7 @@ from ..mqtt.reasons import ReasonCode
 from ..mqtt.session import PINGREQ
 from .bounds import Bounds
 from .guard import OWED_TIME
-from .ordinals import ARRIVED, EMPTYING, LEAVING, OPEN, OPENING, QUEUED, TURNED_AWAY
+from .ordinals import ARRIVED, EMPTYING, LEAVING, OPEN, OPENING, ORPHANED, QUEUED, TURNED_AWAY
 from .pacing import LOOK, Pacing
 from .states import Event
 from .waiting import PASSED
@@ -64,10 +64,17 @@ class Timing(Pacing):
                 elif self._admit(late=True) == PASSED:
                     self._come_in()
                 return
-            if self.state == OPENING and not self._client_turn:
-                self.doubt_broker = True
-                self.upstream_failed()
-                return
+            if self.state == OPENING or self.state == ORPHANED:
+                if self._search is not None:
+                    self._look_for_former()
+                    return
+                if not self._client_turn:
+                    self.doubt_broker = True
+                    if self.state == OPENING:
+                        self.upstream_failed()
+                    else:
+                        self._end(Event.TIMEOUT)
+                    return
             if self.state != LEAVING and self.state != TURNED_AWAY:
                 self.counters.add(TIMED_OUT_CONNECT, 1)
             self._end(Event.TIMEOUT)

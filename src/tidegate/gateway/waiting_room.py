@@ -19,11 +19,12 @@ class WaitingRoom:
     A storm from thousands of addresses must not make that dear: who has the most is known without a search.
     """
 
-    def __init__(self, size: int, counters: Counters) -> None:
-        """`size`: connections."""
+    def __init__(self, size: int, counters: Counters, gauge: int = WAITING_CONNECTIONS) -> None:
+        """`size`: connections; `gauge`: the counter that tells how many there are."""
         self.size = size
         self.counters = counters
         self.count = 0
+        self._gauge = gauge
         self._guests: dict[bytes, OrderedDict[Guest, None]] = {}
         self._addresses: dict[int, OrderedDict[bytes, None]] = {}
         """By how many guests they have."""
@@ -67,4 +68,4 @@ class WaitingRoom:
         if after > self._most or self._most not in self._addresses:
             self._most = after
         self.count += after - before
-        self.counters.put(WAITING_CONNECTIONS, self.count)
+        self.counters.put(self._gauge, self.count)

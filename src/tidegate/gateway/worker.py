@@ -41,12 +41,17 @@ from .collector import Collector
 from .connection import Connection
 from .dial import dial
 from .health import Health, Log
+from .kept import Kept, Transport
+from .last_will import Estate
 from .listeners import BACKLOG, expect_answers, unlink_socket_files
 from .offences import Tellings
+from .post import Post
+from .presence import Presence
 from .relay import Relay, Upstream, address_of
 from .room import Room, clients_within, is_shortage, raise_open_files
 from .waiting import Waiting
 from .waiting_room import WaitingRoom
+from .wills import Wills
 
 MAX_OPENING = 64
 """Upstreams that a worker opens at a time; more wait their turn. Fewer than Mosquitto's queue takes, which is 100."""
@@ -115,6 +120,14 @@ class Orders:
     """Connections that may wait to be admitted."""
     wake_fds: list[int]
     """By worker, an eventfd: what another worker's clients wait for may be free."""
+    presence_fd: int
+    """The memory with the clients that may have a will which is held back, by worker (`presence`)."""
+    post_fd: int
+    """The pipe by which other workers ask this one (`post`)."""
+    post_fds: list[int]
+    """By worker, the pipe to ask that one."""
+    wills_key: str
+    """32 bytes as hexadecimal digits, of which nobody else knows: by them, workers know a client again."""
     drain_timeout: float
     log_format: str
     log_level: str
@@ -148,6 +161,16 @@ class Worker:
         self.door: Door | None = Door(self.waiting, self.bans, waiting_room, self.ban)
         files = raise_open_files()
         self.room = Room(clients_within(files, len(orders.listen_fds), len(orders.wake_fds)), files, self.counters, log)
+        self.wills = Wills(
+            self.waiting,
+            Presence(orders.presence_fd, len(orders.wake_fds), orders.row),
+            Post(orders.post_fd, orders.post_fds),
+            orders.row,
+            bytes.fromhex(orders.wills_key),
+            self.room,
+            loop.call_at,
+        )
+        self.door.wills = self.wills
         self.say: Callable[[bytes], None] | None = None
         """Tells the supervisor a line; set once it listens."""
         self._tellings = Tellings()
@@ -170,6 +193,7 @@ class Worker:
         self.waiting.arm = self._alarm.set
         self.waiting.signal = self.wake
         loop.add_reader(orders.wake_fds[orders.row], self._woken)
+        loop.add_reader(orders.post_fd, self.wills.receive)
 
     def start(self) -> None:
         """Accept clients."""
@@ -286,7 +310,8 @@ class Worker:
             listener.close()
         self._listeners.clear()
         # Those that have messages held come last: some of these may still go on.
-        waiting = sorted(self.relays, key=lambda relay: relay.connection.holds() > 0)
+        relays = sorted(self.relays, key=lambda relay: relay.connection.holds() > 0)
+        waiting: list[Relay | Kept] = [*self.wills.close(), *relays]
         steps = max(1, int(self._orders.drain_timeout / 2 / DRAIN_STEP))
         share = max(10, -(-len(waiting) // steps))
         while waiting:
@@ -352,6 +377,10 @@ class Worker:
         else:
             self._health.answered()
 
+    def keep_upstream(self, estate: Estate, transport: asyncio.Transport) -> None:
+        """A client has gone and left its upstream, until it is known what becomes of its will."""
+        self.wills.keep(estate, cast(Transport, transport))
+
     def connection_ended(self, relay: Relay, connection: Connection) -> None:
         """Log what the client did wrong, if it did; ask after the broker if the end may be its doing."""
         if connection.fault is not None:
@@ -383,6 +412,7 @@ class Worker:
             return False
         self._generation = generation
         self.waiting.reconsider(time.monotonic())
+        self.wills.reconsider(time.monotonic())
         return True
 
     async def measure_lag(self) -> None:

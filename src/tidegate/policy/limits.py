@@ -186,7 +186,7 @@ FIELDS = {
         by_class(plain(_WILL)),
         f"{_WILL.kind}, or table by class",
         "none",
-        "So long a will is held back, after the delay that the client asks for. Who is back by then was never gone.",
+        "So long a will is held back; the delay that the client asks for counts. Who is back by then was never gone.",
         "20s",
     ),
     "on_excess": Field(

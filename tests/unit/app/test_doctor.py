@@ -148,7 +148,7 @@ async def test_few_descriptors_are_told_in_connections(machine: Machine, monkeyp
     monkeypatch.setattr(resource, "getrlimit", lambda _: (512, 1024))
     finding = (await machine.findings())["open files"]
     assert (finding.state, finding.fix.split(",")[0]) == ("warn", "raise the hard limit in /etc/security/limits.conf")
-    assert "479 clients per worker" in finding.text
+    assert "478 clients per worker" in finding.text
 
 
 async def test_little_memory_is_told(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,7 @@ def test_packets_and_bytes_are_summed_over_workers(source: FakeSource) -> None:
         (counters.CONNECTIONS, "tidegate_connections"),
         (counters.HOLD_BYTES, "tidegate_hold_bytes"),
         (counters.HELD_MESSAGES, "tidegate_held_messages"),
+        (counters.WILLS_HELD, "tidegate_wills_held"),
     ],
 )
 def test_gauges_by_worker_without_what_died_with_theirs(source: FakeSource, word: int, name: str) -> None:
@@ -66,6 +67,16 @@ def test_connections_are_counted_also_of_workers_that_died(source: FakeSource) -
         row.add(counters.CONNECTIONS_TOTAL, 10)
     del source.living["worker-1"]
     assert value(source, "tidegate_connections_total") == 20
+
+
+def test_wills_are_counted_by_what_became_of_them_also_by_workers_that_died(source: FakeSource) -> None:
+    for outcome in counters.Outcome:
+        assert value(source, "tidegate_wills_total", outcome=outcome.name.lower()) == 0
+        for row in source.rows:
+            row.add(counters.WILLS + outcome, outcome + 1)
+    del source.living["worker-1"]
+    for outcome in counters.Outcome:
+        assert value(source, "tidegate_wills_total", outcome=outcome.name.lower()) == 2 * (outcome + 1)
 
 
 def test_messages_in_flight_are_those_of_living_workers(source: FakeSource) -> None:

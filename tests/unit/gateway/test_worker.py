@@ -16,6 +16,7 @@ from typing import cast
 import pytest
 
 from support import limits
+from support.bereaved import on_will
 from support.eventually import eventually
 from support.playbook import Playbook, connack, connect
 from support.raw import CLOSED, RawClient
@@ -39,10 +40,14 @@ from tidegate.gateway.ban_sheet import BanSheet, sheet_of
 from tidegate.gateway.bans import Ban
 from tidegate.gateway.connection import Connection
 from tidegate.gateway.offences import Offence
+from tidegate.gateway.post import create_post
+from tidegate.gateway.presence import create_presence
 from tidegate.gateway.relay import Relay
 from tidegate.gateway.room import clients_within, raise_open_files
 from tidegate.gateway.worker import BANS, DRAIN, MAX_OPENING, READY, Orders, Worker
+from tidegate.mqtt.connect import Connect, Will
 from tidegate.policy.ban_keys import BanKey
+from tidegate.policy.model import Policy
 
 ORDERS = Orders(
     row=0,
@@ -65,6 +70,10 @@ ORDERS = Orders(
     hold_pool=1 << 26,
     bans_fd=-1,
     wake_fds=[],
+    presence_fd=-1,
+    post_fd=-1,
+    post_fds=[],
+    wills_key="",
     drain_timeout=0.2,
     log_format="json",
     log_level="warning",
@@ -128,12 +137,18 @@ class Scene:
         self.host = limits.host()
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.sheet = BanSheet()
+        self.presence_fd = create_presence(1)
+        self.post = create_post(1)
         self.orders = replace(
             ORDERS,
             counters_fd=self.counters_fd,
             segment_fd=self.host.fd,
             bans_fd=self.sheet.fd,
             wake_fds=[self.wake_fd],
+            presence_fd=self.presence_fd,
+            post_fd=self.post[0][0],
+            post_fds=[self.post[0][1]],
+            wills_key="00" * 32,
             listener_names=["tcp://127.0.0.1:0"],
             broker=f"unix:{self.path}",
         )
@@ -146,6 +161,9 @@ class Scene:
         os.close(self.counters_fd)
         os.close(self.host.fd)
         os.close(self.wake_fd)
+        os.close(self.presence_fd)
+        for fd in self.post[0]:
+            os.close(fd)
         self.sheet.close()
 
 
@@ -380,6 +398,24 @@ class TestDrain:
             writer.close()
             await writer.wait_closed()
 
+    async def test_upstreams_that_are_kept_are_closed_too(self, scene: Scene) -> None:
+        scene.host.replace(Policy(limits=(on_will(delay=3600.0),)))
+        will = Will("status", b"offline", 0, False)
+        greeting = Connect(4, False, True, 60, "c", None, None, will).write()
+        async with FakeBroker(scene.path).running() as broker, running(scene) as made:
+            assert made.reload()
+            reader, writer = await asyncio.open_connection("127.0.0.1", scene.port)
+            writer.write(greeting)
+            assert await reader.readexactly(4) == connack()
+            writer.close()
+            await eventually(lambda: made.relays == set(), "the client's end")
+            (kept,) = made.wills.kept
+            assert (made.room.taken, made.room.kept) == (0, 1)
+            await made.drain()
+            await eventually(lambda: not made.wills.kept, "the upstream's end")
+            assert kept.will.owner is None
+            assert broker.heard == [greeting]
+
     @pytest.mark.parametrize(
         ("drain_timeout", "clients", "groups"),
         [(0.0, 25, [25]), (0.2, 5, [5]), (0.2, 25, [13, 12]), (2.0, 25, [10, 10, 5]), (0.4, 100, [25, 25, 25, 25])],
@@ -565,6 +601,9 @@ class TestProcess:
                     orders.bans_fd,
                     *orders.listen_fds,
                     *orders.wake_fds,
+                    orders.presence_fd,
+                    orders.post_fd,
+                    *orders.post_fds,
                 ),
                 stdin=subprocess.DEVNULL,
             )
