@@ -80,7 +80,7 @@ _ENDS = {Event.CONNECT: "connection ends", Event.SUBSCRIBE: "subscription ends"}
 """What makes room in a window."""
 _HELD = {
     Event.CONNECT: "has to wait, and is not read,",
-    Event.PACKET: "has to wait, with all that its client sends behind it,",
+    Event.PACKET: "has to wait, and its client is not read,",
 }
 
 
@@ -119,11 +119,15 @@ def _discarded(excess: Excess, action: Action) -> str:
 def _unsubscribed(excess: Excess, action: Action) -> str:
     """Of one filter of a SUBSCRIBE."""
     if action is not Action.REJECT:
+        if excess.version == 5 and not excess.refills:
+            return "DISCONNECT 0x97 (quota exceeded) with the reason, and the connection is closed"
         return _discarded(excess, action)
     if excess.version == _MQTT_3_1:
         return "the connection is closed: MQTT 3.1 cannot refuse a subscription"
-    code = "0x97 (quota exceeded)" if excess.version == 5 else "0x80 (failure)"
-    return f"SUBACK {code} for this filter; the others of its packet are not concerned"
+    if excess.version < 5:
+        return "SUBACK 0x80 (failure) for this filter; the others of its packet are not concerned"
+    reason = f"with the reason{' and retry-after-ms' if excess.refills else ''}"
+    return f"SUBACK 0x97 (quota exceeded) for this filter, {reason}; the others of its packet are not concerned"
 
 
 def _lost(excess: Excess, _: Action) -> str:

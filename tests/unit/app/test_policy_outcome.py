@@ -36,17 +36,19 @@ def test_what_is_delivered(keys: str, qos: int, seen: str) -> None:
 
 
 SUBSCRIBE = 'on = "subscribe"\n'
-FAILED = "SUBACK 0x97 (quota exceeded) for this filter; the others of its packet are not concerned"
+FAILED = "SUBACK 0x97 (quota exceeded) for this filter, with the reason{}; the others of its packet are not concerned"
+RETRY = FAILED.format(" and retry-after-ms")
+FAILED_3 = "SUBACK 0x80 (failure) for this filter; the others of its packet are not concerned"
 
 
 @pytest.mark.parametrize(
     ("keys", "version", "seen"),
     [
-        ("depth = 5", 5, f"as waiting makes nothing smaller, at once reject: {FAILED}"),
+        ("depth = 5", 5, f"as waiting makes nothing smaller, at once reject: {FAILED.format('')}"),
         (
             'leading_wildcard = false\non_excess = "reject"',
             4,
-            FAILED.replace("0x97 (quota exceeded)", "0x80 (failure)"),
+            FAILED_3,
         ),
         (
             'rate = "1/s"\non_excess = "reject"',
@@ -56,12 +58,17 @@ FAILED = "SUBACK 0x97 (quota exceeded) for this filter; the others of its packet
         (
             'concurrent = 5\nrate = "1/s"',
             5,
-            "held back until one subscription ends and its budget allows it, at most 5s; then reject: " + FAILED,
+            "held back until one subscription ends and its budget allows it, at most 5s; then reject: " + RETRY,
         ),
         (
             'rate = "1/s"\non_excess = "disconnect"',
             4,
             "the connection is closed without a word: MQTT 3 has none for it",
+        ),
+        (
+            'depth = 5\non_excess = "disconnect"',
+            5,
+            "DISCONNECT 0x97 (quota exceeded) with the reason, and the connection is closed",
         ),
         ("max_qos = 1", 5, "never happens: nothing exceeds max_qos"),
     ],
@@ -92,7 +99,7 @@ def test_wills(keys: str, seen: str) -> None:
     [
         (
             "",
-            "has to wait, with all that its client sends behind it, until its budget allows it, at most 5s; then "
+            "has to wait, and its client is not read, until its budget allows it, at most 5s; then "
             "disconnect: DISCONNECT 0x96 (message rate too high) with the reason, and the connection is closed",
         ),
         (
