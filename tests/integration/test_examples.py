@@ -70,7 +70,43 @@ class Crowd:
     username: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """Messages that are published at once at the broker, and what a limit makes of them on their way to a client."""
+
+    limit: str
+    topic: str
+    count: int
+    passes: int
+    """How many come at once."""
+    refill: float = 0.0
+    """And in each second after that; 0: one for each that is acknowledged."""
+    qos: int = 0
+    newest: bool = False
+    """Of what comes later, the last is enough."""
+    client_id: str = "subscriber"
+    username: str | None = None
+
+
 V5 = wire.V5
+ASKED: dict[str, dict[str, str]] = {
+    "public-broker": {"try/#": "0x01", "#": "0x97", "$share/g/+/x": "0x97", "a/b/c/d/e/f/g/h/i": "0x97"},
+}
+"""Filters that are asked for with QoS 2, and what is answered."""
+SENT: dict[str, Sent] = {
+    "dashboards": Sent(
+        limit="screen",
+        topic="plant/1/speed",
+        count=700,
+        passes=500,
+        refill=50,
+        newest=True,
+        client_id="wall",
+        username="dash-1",
+    ),
+    "factory-plcs": Sent(limit="in-flight-down", topic="plant/1/tags", count=50, passes=20, qos=1),
+    "home-assistant": Sent(limit="to-a-device", topic="house/all", count=110, passes=100, refill=20, qos=1),
+}
 CROWDS: dict[str, Crowd] = {
     "factory-plcs": Crowd(limit="twins", count=13, passes=10, refill=0.1, refused="CONNACK 0x9F", client_id="twin"),
     "public-broker": Crowd(limit="arrivals", count=60, passes=50, refill=5),
@@ -249,6 +285,11 @@ def test_its_limits_bite(gateway: Limited, request: pytest.FixtureRequest) -> No
     if stem in CROWDS:
         come(gateway, CROWDS[stem])
         assert gateway.metric("tidegate_limited_total", limit=CROWDS[stem].limit) > 0
+    if stem in ASKED:
+        ask(gateway, ASKED[stem])
+    if stem in SENT:
+        receive(gateway, SENT[stem])
+        assert gateway.metric("tidegate_limited_total", limit=SENT[stem].limit) > 0
     for flood in SCENARIOS[stem]:
         assert flood.limit in {limit.name for limit in policy.limits}
         told_off = gateway.metric("tidegate_limited_total", limit=flood.limit)
@@ -273,6 +314,68 @@ def come(gateway: Limited, crowd: Crowd) -> None:
         assert accepted >= crowd.passes
     else:
         assert accepted == crowd.count, (crowd, answers)
+
+
+def ask(gateway: Limited, asked: dict[str, str]) -> None:
+    """Subscribe to all in one packet."""
+    with join(gateway.port, "asks", V5) as client:
+        suback = wire.body_of(client.exchange(wire.subscribe(V5, *((one, 2) for one in asked))))
+        assert [f"0x{reason:02X}" for reason in suback[-len(asked) :]] == [*asked.values()]
+
+
+def receive(gateway: Limited, sent: Sent) -> None:
+    """Subscribe, have it published, and compare what comes until the last."""
+    with join(gateway.port, sent.client_id, username=sent.username) as client, RawClient(gateway.broker.port) as source:
+        client.exchange(wire.subscribe(client.version, (sent.topic, sent.qos)))
+        source.connect(unique("source"))
+        begun = time.monotonic()
+        source.send(burst(source.version, sent.topic, sent.count, sent.qos))
+        came: list[int] = []
+        at_once = 0
+        if not sent.refill:  # what is in flight at most; an answer to a ping does not wait behind it
+            for line in until_ping(client, source, sent.passes):
+                assert line[0] >> 4 == 3, line.hex()
+                at_once += 1
+                came.append(number_of(line, sent))
+            acknowledge(client, came)
+        while sent.count not in came:
+            data = client.read()
+            assert data is not None
+            came.append(number_of(data, sent))
+            if sent.qos:
+                acknowledge(client, came[-1:])
+        elapsed = time.monotonic() - begun
+    assert at_once == (0 if sent.refill else sent.passes), sent
+    assert came == sorted(came), sent
+    if sent.newest:
+        assert sent.passes <= len(came) < sent.count, (sent, len(came))
+    else:
+        assert len(came) == sent.count, sent
+    if sent.refill:
+        assert len(came) <= sent.passes + int(sent.refill * elapsed) + 1, (sent, len(came), elapsed)
+
+
+def until_ping(client: RawClient, source: RawClient, count: int) -> Iterator[bytes]:
+    """So many packets, which are waited for, and what else comes until a ping is answered after all was published."""
+    assert source.exchange(wire.PINGREQ)
+    for _ in range(count):
+        data = client.read()
+        assert data is not None
+        yield data
+    client.send(wire.PINGREQ)
+    while (data := client.read()) != wire.PINGRESP:
+        assert data is not None
+        yield data
+
+
+def number_of(data: bytes, sent: Sent) -> int:
+    """The payload of a message of version 3.1.1, which is its number."""
+    return int(wire.body_of(data)[2 + len(sent.topic) + (2 if sent.qos else 0) :])
+
+
+def acknowledge(client: RawClient, packet_ids: list[int]) -> None:
+    """The broker numbers what it sends a new client from 1, as the messages are numbered."""
+    client.send(b"".join(b"\x40\x02" + one.to_bytes(2, "big") for one in packet_ids))
 
 
 def play(gateway: Limited, flood: Flood) -> None:

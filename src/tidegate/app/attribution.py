@@ -6,11 +6,22 @@ import ipaddress
 from ..engine.binding import Transition
 from ..gateway.health import Log
 from ..gateway.policy_host import PolicyHost
+from ..policy.model import Event
 
 INTERVAL = 1.0
 """Seconds between two looks at what has happened."""
 MOST_LINES = 20
 """Lines at a time; the rest is told as a number. A flood from thousands of clients must not become one of the log."""
+_COUNTED = {
+    Event.PUBLISH: "messages",
+    Event.CONNECT: "attempts",
+    Event.SUBSCRIBE: "subscriptions",
+    Event.DELIVER: "messages",
+    Event.WILL: "wills",
+    Event.PACKET: "packets",
+    Event.AUTH_FAILURE: "attempts",
+}
+"""What is told of by its number."""
 _WORDS = {"began": "over a limit", "still": "still over a limit", "ended": "no longer over a limit"}
 
 
@@ -33,11 +44,10 @@ class Attribution:
     def look(self) -> None:
         """Log what has happened since the last look."""
         untold = 0
-        for number, (name, transition) in enumerate(self._host.transitions()):
+        for number, (limit, transition) in enumerate(self._host.transitions()):
             if number < MOST_LINES:
                 who = _describe(transition)
-                what = "messages" if transition.topic else "attempts"  # to connect
-                about = {"limit": name, "action": transition.action, **who, what: transition.count}
+                about = {"limit": limit.name, "action": transition.action, **who, _COUNTED[limit.on]: transition.count}
                 self._log.info(_WORDS[transition.kind], **about)
             else:
                 untold += 1

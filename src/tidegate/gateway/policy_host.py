@@ -10,6 +10,7 @@ from ..engine.memory import boot, create_anonymous, map_memory, secret
 from ..policy.actions import after_delay, reached
 from ..policy.compile import TooMuch, assign_slots, compile_policy, identity_of
 from ..policy.counts import OTHER, DelayCounts, LimitCounts
+from ..policy.limits import can_be_exceeded
 from ..policy.model import Action, Limit, Policy
 
 RECORDS = 512
@@ -133,15 +134,15 @@ class PolicyHost:
                     break
                 yield words[at : at + DELAY_WORDS].tolist()
 
-    def transitions(self) -> Iterator[tuple[str, Transition]]:
-        """Who came under a limit, or no longer is, since the last look; with the limit's name."""
-        names = {slot: name for name, slot in self._slots.items()}
+    def transitions(self) -> Iterator[tuple[Limit, Transition]]:
+        """Who came under a limit, or no longer is, since the last look; with the limit."""
+        limits = {self._slots[limit.name]: limit for limit in self.policy.limits}
         for row in range(self._workers):
             told, self._read[row], lost = self.segment.events(row, self._read[row])
             self._events_lost += lost
             for transition in told:
-                if (name := names.get(transition.slot)) is not None:
-                    yield name, transition
+                if (limit := limits.get(transition.slot)) is not None:
+                    yield limit, transition
 
     @property
     def events_lost(self) -> int:
@@ -151,5 +152,7 @@ class PolicyHost:
 
 def _actions(limit: Limit) -> frozenset[Action]:
     """Those that are counted. That a message passes after its delay is none."""
-    taken = reached(limit.on_excess, limit.qos) | after_delay(limit.on_excess, limit.then, limit.qos)
-    return frozenset(taken - {Action.PASS})
+    if not can_be_exceeded(limit):
+        return frozenset()
+    found = reached(limit.on_excess, limit.qos) | after_delay(limit.on_excess, limit.then, limit.qos)
+    return frozenset(found - {Action.PASS})

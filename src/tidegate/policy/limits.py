@@ -6,7 +6,7 @@ from typing import Any
 
 from .actions import complete_on_excess, complete_then, read_actions, read_ban
 from .classes import read_conditions, read_listener_name
-from .events import BY_CLASS, MEANINGS, MEASURES, event_name
+from .events import BY_CLASS, CHANGES, MEANINGS, MEASURES, event_name
 from .fields import Field, Place, check_class, choice, one_or_more, plain, read_bool, read_label, read_table
 from .keys import MAX_KEYS, read_per
 from .model import Action, ByClass, Cases, Event, Limit
@@ -268,6 +268,11 @@ def _limit(found: Mapping[str, Any], event: Event) -> Limit:
         who=read_conditions({key: found[key] for key in ("listener", "cidr", "username", "client_id") if key in found}),
         **{key: found[key] for key in _AS_READ if key in found},
     )
+
+
+def can_be_exceeded(limit: Limit) -> bool:
+    """Whether it does more than change what it meets."""
+    return not limit.leading_wildcard or any(key not in CHANGES for key in measures(limit))
 
 
 def measures(limit: Limit) -> dict[str, ByClass[Any]]:

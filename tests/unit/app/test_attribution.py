@@ -11,6 +11,7 @@ from tidegate.app import attribution
 from tidegate.app.attribution import MOST_LINES, Attribution, tell_transitions
 from tidegate.engine.binding import Engine, Subject, Transition
 from tidegate.gateway.policy_host import PolicyHost
+from tidegate.policy.model import Event, Limit
 
 START = 10**12
 SECOND = 10**9
@@ -31,10 +32,11 @@ class FakeHost:
     def __init__(self) -> None:
         self.told: list[Transition] = []
         self.events_lost = 0
+        self.on = Event.PUBLISH
 
-    def transitions(self) -> Iterator[tuple[str, Transition]]:
+    def transitions(self) -> Iterator[tuple[Limit, Transition]]:
         told, self.told = self.told, []
-        return (("flood", one) for one in told)
+        return ((Limit("flood", self.on, limits.REJECT), one) for one in told)
 
 
 @pytest.fixture
@@ -79,10 +81,29 @@ def test_the_end_tells_whose_it_is_too(made: Attribution, host: FakeHost, log: R
 
 
 def test_who_connects_is_told_as_far_as_he_is_known(made: Attribution, host: FakeHost, log: RecordLog) -> None:
+    host.on = Event.CONNECT
     about: dict[str, object] = {"limit": "flood", "action": "reject", "address": "10.0.0.1", "attempts": 3}
     assert lines(made, host, log, transition(client_id="", topic="")) == [(BEGAN, about)]
     about |= {"client": "c1", "username": "u"}
     assert lines(made, host, log, transition(username="u", topic="")) == [(BEGAN, about)]
+
+
+@pytest.mark.parametrize(
+    ("on", "what"),
+    [
+        (Event.SUBSCRIBE, "subscriptions"),
+        (Event.DELIVER, "messages"),
+        (Event.WILL, "wills"),
+        (Event.PACKET, "packets"),
+        (Event.AUTH_FAILURE, "attempts"),
+    ],
+)
+def test_what_is_counted_is_called_by_its_name(
+    made: Attribution, host: FakeHost, log: RecordLog, on: Event, what: str
+) -> None:
+    host.on = on
+    ((_, about),) = lines(made, host, log, transition())
+    assert list(about.items())[-1] == (what, 3)
 
 
 @pytest.mark.parametrize(

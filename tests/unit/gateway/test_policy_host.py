@@ -11,7 +11,18 @@ from tidegate.gateway import policy_host
 from tidegate.gateway.policy_host import LEAST_SLOTS, RECORDS, PolicyHost
 from tidegate.policy.compile import TooMuch, identity_of
 from tidegate.policy.counts import DelayCounts, LimitCounts
-from tidegate.policy.model import Action, Cases, ClientClass, Conditions, Key, KeyKind, Limit, Policy
+from tidegate.policy.model import (
+    Action,
+    ByClass,
+    Cases,
+    ClientClass,
+    Conditions,
+    Event,
+    Key,
+    KeyKind,
+    Limit,
+    Policy,
+)
 
 START = 10**12
 NOW = START / 1e9
@@ -206,6 +217,12 @@ class TestCounts:
         assert told["a"].actions == {Action.DROP}
         assert told["b"].actions == {Action.REJECT, Action.OBSERVE, Action.DROP}
 
+    def test_what_passes_in_the_end_or_is_only_changed_is_no_action(self, make: Make) -> None:
+        paced = Limit("a", Event.WILL, Cases(Action.DELAY), then=Cases(Action.PASS), rate=rate(1))
+        patient = Limit("b", Event.WILL, Cases(Action.DELAY), then=Cases(Action.PASS), will_delay=ByClass(20.0))
+        told = counted(make(paced, patient))
+        assert [one.actions for one in told.values()] == [{Action.DELAY}, set()]
+
     def test_what_passed_and_what_did_not(self, make: Make) -> None:
         host = make(hourly("a", topic=("a",)), limit("b", Cases(Action.OBSERVE), rate=rate(1, period=HOUR)))
         worker = Worker(host)
@@ -325,8 +342,8 @@ class TestTransitions:
         host = make(hourly("quiet", 100), hourly("a", 1))
         worker = Worker(host)
         worker.publish("pump", count=4)
-        ((name, told),) = host.transitions()
-        assert name == "a"
+        ((over, told),) = host.transitions()
+        assert over.name == "a"
         assert (told.kind, told.action, told.client_id, told.topic) == ("began", "drop", "pump", "t")
         assert list(host.transitions()) == []
         worker.publish("other", count=2)
@@ -350,7 +367,7 @@ class TestTransitions:
         worker = Worker(host)
         change(host, worker, hourly("b", 1, topic=("b",)), hourly("a", 1, topic=("a",)))
         worker.publish(topic="b", count=2)
-        assert [name for name, _ in host.transitions()] == ["b"]
+        assert [over.name for over, _ in host.transitions()] == ["b"]
 
     def test_those_that_were_overwritten_are_counted_as_lost(self, make: Make) -> None:
         host = make(hourly("a", 1), buckets=1 << 16)
