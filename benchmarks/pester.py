@@ -104,7 +104,9 @@ class Pester:
                 yield PINGREQ
             elif kind == "subscribe":
                 name = f"{client}/{number % FILTERS}/#"
-                yield subscribe_packet(name, 0, self._version) + unsubscribe_packet(name, self._version)
+                packet_id = 1 + 2 * (number % (MOST_IN_FLIGHT // 2))
+                yield subscribe_packet(name, 0, self._version, packet_id)
+                yield unsubscribe_packet(name, self._version, packet_id + 1)
             elif len(self._peer.in_flight) < min(self._peer.window, MOST_IN_FLIGHT - 1):
                 packet_id = self._peer.take_id(0)
                 topic = f"{client}/{number:06d}"

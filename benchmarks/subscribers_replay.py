@@ -145,7 +145,7 @@ def _follow(peer: Peer, hub: Hub, home: Home, updates: int, seconds: float) -> N
     """Subscribe and note what comes, for so long or until nothing more does; change LIVE topics `updates` times."""
     begin = last = time.monotonic()
     peer.subscribe("home/#", 1)
-    ping_at, update_at = begin, begin
+    ping_at, update_at = begin, begin + UPDATE_SECONDS
     waiting: list[tuple[float, Arrived]] = []
     """What is to be acknowledged late, and when."""
     while (now := time.monotonic()) < min(begin + seconds, last + QUIET_SECONDS) and not peer.closed:

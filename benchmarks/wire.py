@@ -82,18 +82,18 @@ def publish_packet(
     return bytes([0x30 | flags]) + remaining_length(len(head) + len(payload)) + head + payload
 
 
-def subscribe_packet(topic_filter: str, qos: int, version: int = 4) -> bytes:
-    """SUBSCRIBE to one filter, with packet identifier 1."""
-    return _filter_packet(0x82, _text(topic_filter) + bytes([qos]), version)
+def subscribe_packet(topic_filter: str, qos: int, version: int = 4, packet_id: int = 1) -> bytes:
+    """SUBSCRIBE to one filter."""
+    return _filter_packet(0x82, packet_id, _text(topic_filter) + bytes([qos]), version)
 
 
-def unsubscribe_packet(topic_filter: str, version: int = 4) -> bytes:
-    """UNSUBSCRIBE of one filter, with packet identifier 1."""
-    return _filter_packet(0xA2, _text(topic_filter), version)
+def unsubscribe_packet(topic_filter: str, version: int = 4, packet_id: int = 1) -> bytes:
+    """UNSUBSCRIBE of one filter."""
+    return _filter_packet(0xA2, packet_id, _text(topic_filter), version)
 
 
-def _filter_packet(first: int, filters: bytes, version: int) -> bytes:
-    body = b"\x00\x01" + (b"\x00" if version == 5 else b"") + filters
+def _filter_packet(first: int, packet_id: int, filters: bytes, version: int) -> bytes:
+    body = packet_id.to_bytes(2) + (b"\x00" if version == 5 else b"") + filters
     return bytes([first]) + remaining_length(len(body)) + body
 
 
