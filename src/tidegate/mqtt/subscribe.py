@@ -5,7 +5,7 @@ from typing import Self
 
 from .errors import Fault, PacketError
 from .fields import read_number, read_text, write_text
-from .framing import packet
+from .framing import LARGEST_REMAINING, packet
 from .properties import Properties, read_properties, write_properties
 from .reasons import PacketType, ReasonCode
 from .topics import check_filter, share_of
@@ -13,6 +13,12 @@ from .topics import check_filter, share_of
 _REQUEST = 2
 """The fixed flags of SUBSCRIBE and UNSUBSCRIBE (section 2.1.3)."""
 _DUP = 8
+
+MOST_FILTERS = 8_192
+"""Topic filters of one SUBSCRIBE or UNSUBSCRIBE. The standard has no bound, but a megabyte would hold a quarter of a
+million, and to read those takes a second in which nobody else is served; so many take a thirtieth."""
+MOST_USER_PROPERTIES = 1_000
+"""Of one such packet, likewise."""
 
 _C = ReasonCode
 _GRANTED = (_C.SUCCESS, _C.GRANTED_QOS_1, _C.GRANTED_QOS_2)
@@ -69,14 +75,16 @@ class Subscribe:
 
     @classmethod
     def read(cls, data: bytes, at: int, body: int, end: int, version: int) -> Self:
-        """Read the whole SUBSCRIBE at `at`; PacketError for whatever section 3.8 forbids."""
+        """Read the whole SUBSCRIBE at `at`; PacketError for whatever section 3.8 forbids, and MOST_FILTERS."""
         packet_id, properties, behind = _read_head(data, at, body, end, version)
-        subscriptions = []
+        subscriptions: list[Subscription] = []
         while behind < end:
             topic_filter, behind = read_text(data, behind, end)
             check_filter(topic_filter, version)
             if behind == end:
                 raise PacketError(Fault.TRUNCATED, "SUBSCRIBE ends between a topic filter and its options")
+            if len(subscriptions) == MOST_FILTERS:
+                raise _too_many()
             subscription = Subscription(topic_filter, data[behind])
             _check_options(subscription, version)
             subscriptions.append(subscription)
@@ -121,12 +129,14 @@ class Unsubscribe:
 
     @classmethod
     def read(cls, data: bytes, at: int, body: int, end: int, version: int) -> Self:
-        """Read the whole UNSUBSCRIBE at `at`; PacketError for whatever section 3.10 forbids."""
+        """Read the whole UNSUBSCRIBE at `at`; PacketError for whatever section 3.10 forbids, and MOST_FILTERS."""
         packet_id, properties, behind = _read_head(data, at, body, end, version)
-        topic_filters = []
+        topic_filters: list[str] = []
         while behind < end:
             topic_filter, behind = read_text(data, behind, end)
             check_filter(topic_filter, version)
+            if len(topic_filters) == MOST_FILTERS:
+                raise _too_many()
             topic_filters.append(topic_filter)
         if not topic_filters:
             raise PacketError(Fault.EMPTY, "UNSUBSCRIBE without a topic filter")
@@ -161,11 +171,17 @@ class Unsuback:
         return _write(PacketType.UNSUBACK, self.packet_id, self.properties, bytes(self.reasons), version)
 
 
+def _too_many() -> PacketError:
+    text = f"more than {MOST_FILTERS} topic filters in one packet"
+    return PacketError(Fault.TOO_LARGE, text, ReasonCode.QUOTA_EXCEEDED)
+
+
 def _read_head(data: bytes, at: int, body: int, end: int, version: int) -> tuple[int, Properties, int]:
     """The packet identifier and the properties that all four begin with, and the offset behind them."""
     kind = PacketType(data[at] >> 4)
     flags = data[at] & 15
-    if kind in (PacketType.SUBSCRIBE, PacketType.UNSUBSCRIBE):
+    is_request = kind in (PacketType.SUBSCRIBE, PacketType.UNSUBSCRIBE)
+    if is_request:
         if version == 3:
             flags &= ~_DUP  # 3.1 lets a client repeat its request with DUP (its sections 3.8 and 3.10)
         flags ^= _REQUEST
@@ -176,7 +192,8 @@ def _read_head(data: bytes, at: int, body: int, end: int, version: int) -> tuple
         raise PacketError(Fault.PACKET_ID, f"{kind.name} with packet identifier 0")
     if version < 5:
         return packet_id, [], behind
-    properties, behind = read_properties(data, behind, end, kind)
+    most = MOST_USER_PROPERTIES if is_request else LARGEST_REMAINING  # what the broker says is the broker's
+    properties, behind = read_properties(data, behind, end, kind, most)
     return packet_id, properties, behind
 
 

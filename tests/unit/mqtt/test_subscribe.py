@@ -1,11 +1,23 @@
+from dataclasses import replace
+
 import pytest
 
 from support.codec import bounded, reads_and_writes, refuses, shortened
 from support.malformed import SUBACKS, SUBSCRIBES, UNSUBACKS, UNSUBSCRIBES, Malformed
 from support.packets import Example, examples
 from tidegate.mqtt.errors import Fault, PacketError
-from tidegate.mqtt.reasons import PacketType
-from tidegate.mqtt.subscribe import Suback, Subscribe, Subscription, Unsuback, Unsubscribe
+from tidegate.mqtt.framing import Frame
+from tidegate.mqtt.properties import Properties, PropertyId
+from tidegate.mqtt.reasons import PacketType, ReasonCode
+from tidegate.mqtt.subscribe import (
+    MOST_FILTERS,
+    MOST_USER_PROPERTIES,
+    Suback,
+    Subscribe,
+    Subscription,
+    Unsuback,
+    Unsubscribe,
+)
 
 EXAMPLES = examples(PacketType.SUBSCRIBE, PacketType.SUBACK, PacketType.UNSUBSCRIBE, PacketType.UNSUBACK)
 
@@ -28,6 +40,34 @@ def test_reads_and_writes(example: Example) -> None:
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: e.name)
 def test_every_truncation_is_refused(example: Example) -> None:
     assert shortened(example) == SHORTER.get(example.name, [])
+
+
+def read(wire: bytes, version: int) -> Subscribe | Unsubscribe:
+    frame = Frame()
+    assert frame.read(wire, 0)
+    kind = Subscribe if wire[0] >> 4 == PacketType.SUBSCRIBE else Unsubscribe
+    return kind.read(wire, 0, frame.body, frame.end, version)
+
+
+@pytest.mark.parametrize("version", [3, 4, 5])
+def test_filters_are_bounded(version: int) -> None:
+    most = Subscribe(1, [Subscription("a", 0)] * MOST_FILTERS), Unsubscribe(1, ["a"] * MOST_FILTERS)
+    more = Subscribe(1, [Subscription("a", 0)] * (MOST_FILTERS + 1)), Unsubscribe(1, ["a"] * (MOST_FILTERS + 1))
+    for one in most:
+        assert read(one.write(version), version) == one
+    for one in more:
+        with pytest.raises(PacketError) as raised:
+            read(one.write(version), version)
+        assert (raised.value.fault, raised.value.reason) == (Fault.TOO_LARGE, ReasonCode.QUOTA_EXCEEDED)
+
+
+def test_user_properties_are_bounded() -> None:
+    most: Properties = [(PropertyId.USER_PROPERTY, ("k", "v"))] * MOST_USER_PROPERTIES
+    for one in (Subscribe(1, [Subscription("a", 0)], most), Unsubscribe(1, ["a"], most)):
+        assert read(one.write(5), 5) == one
+        with pytest.raises(PacketError) as raised:
+            read(replace(one, properties=[*most, most[0]]).write(5), 5)
+        assert (raised.value.fault, raised.value.reason) == (Fault.USER_PROPERTIES, ReasonCode.QUOTA_EXCEEDED)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: e.name)
