@@ -8,16 +8,20 @@ import pytest
 from support.limits import engine, limit, rate
 from support.paced import paced
 from support.playbook import BOUNDS, connack, connect, door_of, publish, waiting_room
+from support.subscribing import granted, on_subscribe, request
 from tidegate.engine.binding import Engine
 from tidegate.engine.counters import CONNECTIONS, CONNECTIONS_TOTAL, ROW_WORDS, Counters
 from tidegate.gateway import relay
+from tidegate.gateway.answers import Answers
 from tidegate.gateway.connection import LINGER, Connection
 from tidegate.gateway.guard import Guard
 from tidegate.gateway.hold import Hold
 from tidegate.gateway.relay import LARGE_READ, Relay, Upstream, address_of, has_hung_up
+from tidegate.gateway.requests import Requests
+from tidegate.gateway.subscriptions import Subscriptions
 from tidegate.gateway.turn import Turn
 from tidegate.mqtt.session import PINGREQ
-from tidegate.policy.model import Action, Cases, Event, Key, KeyKind, Limit
+from tidegate.policy.model import Action, ByClass, Cases, Event, Key, KeyKind, Limit
 
 
 class Options:
@@ -668,7 +672,7 @@ class TestEnds:
         """How many connections, and what belongs to them, are there after one has lived and ended."""
 
         def count() -> int:
-            kinds = (Relay, Upstream, Connection, Guard, Hold, Turn)
+            kinds = (Relay, Upstream, Connection, Guard, Hold, Turn, Requests, Answers, Subscriptions)
             return sum(type(one) in kinds for one in gc.get_objects())
 
         def live() -> None:
@@ -703,12 +707,18 @@ class TestEnds:
             (b"\xc1\x00", b""),  # malformed
             (b"", b"\xc1\x00"),
             (b"\x30\xff", b"\xe0\x01\x98"),
+            (request("a", "$share/g/b") + request("c"), granted(0, 0x87)),
         ],
     )
     @pytest.mark.parametrize(
         "limits",
-        [(), (limit("slow", Cases(Action.DELAY), rate=rate(1, 1, 3600)),), (paced(period=3600),)],
-        ids=["free", "held", "unread"],
+        [
+            (),
+            (limit("slow", Cases(Action.DELAY), rate=rate(1, 1, 3600)),),
+            (paced(period=3600),),
+            (on_subscribe(on_excess=Action.DELAY, concurrent=ByClass(1)),),
+        ],
+        ids=["free", "held", "unread", "subscribing"],
     )
     def test_what_has_ended_leaves_no_cycles(self, client: bytes, broker: bytes, limits: tuple[Limit, ...]) -> None:
         assert self.left(client, broker, *limits) == 0
