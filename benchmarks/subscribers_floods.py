@@ -5,7 +5,7 @@ packets that delays (MQTT 3.1.1) and one that disconnects (5); 500 pairs of SUBS
 on subscriptions that delays (3.1.1) and one that rejects (5); 500 retained messages a second, each on a topic of its
 own, under one on retained messages by number that drops (3.1.1) and one by bytes that rejects (5). Twenty well-behaved
 clients (company.py) publish before it and meanwhile. Those that flood keep their connections, but for the one that is
-to be disconnected, and the one whose subscriptions wait: where a thousand requests do, an UNSUBSCRIBE cannot be refused.
+to be disconnected, and the one whose subscriptions wait: where a thousand do, UNSUBSCRIBE cannot be refused.
 
 What was granted must be burst + rate x time, within 2 %: PINGRESPs and SUBACKs as the client counts them; where the
 client is disconnected before it has its answers, what the limit says it has let pass; retained messages, all of one
