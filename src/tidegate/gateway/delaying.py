@@ -470,6 +470,8 @@ class Delaying(Exchange):
 
     def _end(self, event: Event) -> None:
         self._discard(event)
+        if self._guard is not None:  # which may outlive the connection, as its upstream does
+            self._guard.requests = None
         self._will_resume = False
         Exchange._end(self, event)
 

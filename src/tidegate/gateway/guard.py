@@ -60,9 +60,9 @@ class Guard:
         self.subject = subject
         self.notices: Notices | None = None
         self.requests: Requests | None = None
-        """Its SUBSCRIBEs and UNSUBSCRIBEs, once one of them concerned the gateway."""
+        """Its SUBSCRIBEs and UNSUBSCRIBEs, once one of them concerned the gateway, until the connection ends."""
         self.subscriptions: Subscriptions | None = None
-        """What is known of its subscriptions, from then on."""
+        """What is known of its subscriptions, from then on until the broker has seen the connection end."""
         # MQTT 3.1 does not tell of a session: one may be there where the client has not asked for a clean one.
         self._broker_may_hold = connack.session_present or (connect.version == 3 and not connect.clean_start)
         self._played: set[int] | None = None
@@ -169,9 +169,8 @@ class Guard:
 
     def close(self, now: float) -> None:
         """The connection has ended: all its places are free."""
-        if self.requests is not None:
-            self.requests.close(now)
-            self.requests = None
+        if self.subscriptions is not None:
+            self.subscriptions.close(now)
         if self.windows is not None:
             for taken in self.windows.values():
                 self._free(taken, now)

@@ -419,8 +419,3 @@ class Requests:
             for one in asked.said.kept:
                 if one is not None:
                     self.subscriptions.answered(one, False, now)
-
-    def close(self, now: float) -> None:
-        """The broker has seen the connection end: all that it had is free."""
-        self.discard(now)
-        self.subscriptions.close(now)
