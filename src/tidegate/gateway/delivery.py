@@ -433,8 +433,9 @@ class Delivery:
                     count += 1
         if count:
             self._waiting.counters.add(HOLD_DISCARDED + Discard.POOL, count)
-        elif self._connection is not None:
-            self._connection.cut()
+        elif (connection := self._connection) is not None:
+            connection.cut()
+            connection.flush()  # ours reaches it no longer
 
     def close(self, now: float) -> int:
         """The connection has ended; how many messages were given up."""

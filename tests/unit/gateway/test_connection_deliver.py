@@ -304,6 +304,19 @@ class TestRoom:
         assert (waiting.bytes, waiting.messages) == (0, 0)
 
 
+    def test_and_that_is_done_at_once_also_when_another_has_filled_the_pool(self) -> None:
+        engine = engine_of(slow())
+        first = opened(engine=engine)
+        waiting = waiting_room(engine, first.counters, pool=5000)
+        a, b = (opened(engine=engine, waiting=waiting, client_id=name, address=n) for n, name in enumerate("ab", 1))
+        a.broker(publish("x"), *(publish(f"t/{n}", bytes(500), 1, n) for n in range(1, 4)))
+        flushed: list[State] = []
+        a.connection.flusher = lambda: flushed.append(a.state)
+        b.broker(publish("x"), *(publish(f"t/{n}", bytes(500), 1, n) for n in range(1, 3)))
+        assert flushed == [State.CLOSED]
+        assert b.state is State.OPEN
+
+
 class TestLarge:
     SIZE = STORE + 1000
 
