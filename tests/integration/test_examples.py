@@ -107,6 +107,10 @@ SENT: dict[str, Sent] = {
     "factory-plcs": Sent(limit="in-flight-down", topic="plant/1/tags", count=50, passes=20, qos=1),
     "home-assistant": Sent(limit="to-a-device", topic="house/all", count=110, passes=100, refill=20, qos=1),
 }
+PATIENT: dict[str, str | None] = {"home-assistant": None, "zigbee2mqtt-home": "zigbee2mqtt"}
+"""The user name of a client whose will is held back."""
+TOLD_AT_ONCE: dict[str, str] = {"home-assistant": "hub-1", "zigbee2mqtt-home": "app"}
+"""That of one whose will is not."""
 CROWDS: dict[str, Crowd] = {
     "factory-plcs": Crowd(limit="twins", count=13, passes=10, refill=0.1, refused="CONNACK 0x9F", client_id="twin"),
     "public-broker": Crowd(limit="arrivals", count=60, passes=50, refill=5),
@@ -290,6 +294,8 @@ def test_its_limits_bite(gateway: Limited, request: pytest.FixtureRequest) -> No
     if stem in SENT:
         receive(gateway, SENT[stem])
         assert gateway.metric("tidegate_limited_total", limit=SENT[stem].limit) > 0
+    if stem in PATIENT:
+        come_back(gateway, PATIENT[stem], TOLD_AT_ONCE[stem])
     for flood in SCENARIOS[stem]:
         assert flood.limit in {limit.name for limit in policy.limits}
         told_off = gateway.metric("tidegate_limited_total", limit=flood.limit)
@@ -321,6 +327,18 @@ def ask(gateway: Limited, asked: dict[str, str]) -> None:
     with join(gateway.port, "asks", V5) as client:
         suback = wire.body_of(client.exchange(wire.subscribe(V5, *((one, 2) for one in asked))))
         assert [f"0x{reason:02X}" for reason in suback[-len(asked) :]] == [*asked.values()]
+
+
+def come_back(gateway: Limited, patient: str | None, told: str) -> None:
+    """Lose a client's connection, and have it back; nobody hears its will."""
+    with Watcher(gateway.broker, "back", "other") as watcher:
+        join(gateway.port, "flaps", username=patient, will="back").close()
+        with join(gateway.port, "flaps", username=patient, will="back") as client:
+            client.send(wire.DISCONNECT)
+            assert client.read() is None
+        join(gateway.port, "goes", username=told, will="other").close()
+        assert watcher.messages_until("other") == []
+    assert gateway.metric("tidegate_wills_total", outcome="returned") == 1
 
 
 def receive(gateway: Limited, sent: Sent) -> None:

@@ -246,7 +246,7 @@ class TestExplain:
         make(Path("tidegate.toml"))
         Path("public-broker.toml").write_text((EXAMPLES / "public-broker.toml").read_text())
         shown = re.findall(r"^\$ tidegate policy (explain .*)\n((?s:.*?))^```$", DOCS.read_text(), re.MULTILINE)
-        assert len(shown) == 2
+        assert len(shown) == 3
         for command, text in shown:
             assert run(*shlex.split(command)).stdout == text
 

@@ -3,7 +3,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from tidegate.policy.limits import measures
+from tidegate.policy.limits import can_be_exceeded, measures
 from tidegate.policy.model import Action, ByClass, Cases, Conditions, Event, Key, KeyKind, Limit, Rate
 from unit.policy.reading import CLASSES, errors_in, limit_errors, limit_of
 
@@ -151,3 +151,11 @@ def test_no_limit_is_blamed_for_a_class_that_is_wrong_itself() -> None:
 def test_what_a_limit_measures() -> None:
     limit = limit_of('rate = "1/s"\nsize = { a = 5 }')
     assert measures(limit) == {"rate": ByClass(PER_SECOND), "size": ByClass(None, {"a": 5})}
+
+
+def test_what_can_be_exceeded() -> None:
+    assert can_be_exceeded(limit_of("concurrent = 5"))
+    assert can_be_exceeded(limit_of('on = "subscribe"\nmax_qos = 1\nleading_wildcard = false'))
+    assert can_be_exceeded(limit_of('on = "will"\nwill_delay = "1s"\nrate = "1/s"'))
+    assert not can_be_exceeded(limit_of('on = "subscribe"\nmax_qos = 1'))
+    assert not can_be_exceeded(limit_of('on = "will"\nwill_delay = "1s"'))
