@@ -32,8 +32,8 @@ KINDS = ((4, 1), (5, 2))
 """Version and QoS."""
 STEP_SECONDS = 0.02
 """In which what may come does."""
-LOOK_SECONDS = 1.0
-"""Between two looks of the gateway (LOOK_AGAIN of waiting.py)."""
+LOOK_SECONDS = 0.1
+"""Between two looks of the gateway at scale factors (LAG_INTERVAL of worker.py)."""
 PATIENCE_SECONDS = 5.0
 
 

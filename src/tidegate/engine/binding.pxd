@@ -71,6 +71,7 @@ cdef extern from "native/engine.h":
         uint64_t lost
     struct tg_segment_head:
         uint32_t boot
+        uint32_t scalings
     struct tg_segment:
         size_t bytes
         uint32_t rows

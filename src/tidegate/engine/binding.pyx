@@ -131,12 +131,22 @@ cdef class Segment:
         self.c.scales[slot].of[priority] = <uint32_t>min(
             max(factor * TG_UNSCALED, <double>TG_LEAST_SCALE), 4294967295.0
         )
+        (<tg_segment_head *>&self.view[0]).scalings += 1
+
+    @property
+    def scalings(self) -> int:
+        """Counts the changes of scale factors, modulo 2**32."""
+        return (<tg_segment_head *>&self.view[0]).scalings
 
     def reset_scales(self) -> None:
         """Set all scale factors to 1."""
+        cdef bint changed = False
         for slot in range(self.c.slots):
             for priority in range(4):
+                changed = changed or self.c.scales[slot].of[priority] != TG_UNSCALED
                 self.c.scales[slot].of[priority] = TG_UNSCALED
+        if changed:
+            (<tg_segment_head *>&self.view[0]).scalings += 1
 
     def tallies(self, unsigned int slot) -> list[int]:
         """The sums over all rows for one limit, in the order of TALLIES."""

@@ -29,7 +29,7 @@ ASKED = 3
 WINDOW_POLL = 0.05
 """Seconds after which a window is looked at, where there was no place to say that we wait for it."""
 LOOK_AGAIN = 1.0
-"""Seconds after which any queue is looked at: a scale factor, which nobody announces, may have raised its rate."""
+"""Seconds after which any queue is looked at: a scale factor may have raised its rate; only windows hear of that."""
 LOOKS = 5000
 """Most such looks in a second: with more queues they are further apart."""
 YIELD = 0.004
@@ -239,7 +239,7 @@ class Waiting:
             self.signal(rows)
 
     def look(self, now: float) -> None:
-        """Another worker has given something back: try all windows."""
+        """Another worker has given something back, or a scale factor has changed: try all windows."""
         for queue in self._queues.values():
             if queue.by_window:
                 self._hasten(queue, now)

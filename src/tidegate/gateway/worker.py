@@ -189,6 +189,8 @@ class Worker:
         """A descriptor that is kept free, for the time when there is no other."""
         self._generation = 0
         """Of the segment's policies, the one that is loaded; 0 before the first."""
+        self._scalings = 0
+        """Of its scale factors, the changes that were noticed."""
         self._alarm = Alarm(loop, self.serve_waiting)
         self.waiting.arm = self._alarm.set
         self.waiting.signal = self.wake
@@ -424,6 +426,9 @@ class Worker:
             self.engine.sweep(self._loop.time())
             if self._generation != self.engine.segment.generation and self._generation:
                 self.reload()
+            if self._scalings != self.engine.segment.scalings:
+                self._scalings = self.engine.segment.scalings
+                self.waiting.look(time.monotonic())
             self.counters.add(LAG_COUNT, 1)
             self.counters.add(LAG_MICROSECONDS, int(lag * 1e6))
             for index, bound in enumerate(LAG_BOUNDS):

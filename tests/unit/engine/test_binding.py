@@ -110,6 +110,17 @@ def test_the_size_of_a_policy_is_not_believed() -> None:
         assert one.policy() == b""
 
 
+def test_changes_of_scale_factors_are_counted() -> None:
+    one = segment(slots=4)
+    assert one.scalings == 0
+    one.reset_scales()  # to what they are
+    assert one.scalings == 0
+    one.set_scale(3, Priority.LOW, 0.5)
+    assert one.scalings == 1
+    one.reset_scales()
+    assert one.scalings == 2
+
+
 @pytest.mark.parametrize("call", ["tallies", "forget"])
 def test_a_place_that_is_not_there(call: str) -> None:
     with pytest.raises(IndexError):

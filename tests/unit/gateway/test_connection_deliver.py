@@ -303,7 +303,6 @@ class TestRoom:
         assert play.state is State.CLOSED
         assert (waiting.bytes, waiting.messages) == (0, 0)
 
-
     def test_and_that_is_done_at_once_also_when_another_has_filled_the_pool(self) -> None:
         engine = engine_of(slow())
         first = opened(engine=engine)

@@ -47,7 +47,7 @@ from tidegate.gateway.room import clients_within, raise_open_files
 from tidegate.gateway.worker import BANS, DRAIN, MAX_OPENING, READY, Orders, Worker
 from tidegate.mqtt.connect import Connect, Will
 from tidegate.policy.ban_keys import BanKey
-from tidegate.policy.model import Policy
+from tidegate.policy.model import Policy, Priority
 
 ORDERS = Orders(
     row=0,
@@ -579,6 +579,22 @@ async def test_the_lag_is_counted_in_cumulative_buckets(scene: Scene, monkeypatc
     buckets = [made.counters.value(LAG_BUCKETS + index) for index in range(len(LAG_BOUNDS))]
     assert buckets == sorted(buckets)
     assert buckets[-1] <= made.counters.value(LAG_COUNT)
+
+
+async def test_who_waits_for_a_window_hears_of_a_scale_factor(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "LAG_INTERVAL", 0.001)
+    made = scene.worker()
+    looks: list[float] = []
+    monkeypatch.setattr(made.waiting, "look", looks.append)
+    measuring = asyncio.create_task(made.measure_lag())
+    await eventually(lambda: made.counters.value(LAG_COUNT) >= 3, "three looks")
+    assert looks == []
+    made.engine.segment.set_scale(0, Priority.NORMAL, 0.5)
+    seen = made.counters.value(LAG_COUNT)
+    await eventually(lambda: made.counters.value(LAG_COUNT) >= seen + 3, "three more")
+    measuring.cancel()
+    await asyncio.wait({measuring})
+    assert len(looks) == 1
 
 
 class TestProcess:

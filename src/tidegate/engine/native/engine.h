@@ -149,7 +149,8 @@ struct tg_segment_head {        /* the first page */
     char magic[8];
     uint32_t layout, boot;      /* boot: of /proc/sys/kernel/random/boot_id; a monotonic clock ends with its boot */
     uint64_t bytes;
-    uint32_t rows, slots, records, pad;
+    uint32_t rows, slots, records;
+    uint32_t scalings;          /* counts the changes of scale factors, for those who wait: what is in the way may be gone */
     uint64_t words;             /* buckets, a power of two */
     uint64_t policy_room;       /* bytes for each of two compiled policies */
     uint64_t secret[2];
