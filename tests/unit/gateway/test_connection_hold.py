@@ -376,6 +376,11 @@ class TestKeepalive:
         assert play.counters.value(TIMED_OUT_KEEPALIVE) == 1
         assert discarded(play) == {"ENDED": 1}
 
+    def test_a_message_that_finds_no_room_is_a_sign_of_life(self) -> None:
+        play = opened(slow(period=3600, max_delay=600.0), keepalive=40, room={"messages": 1})
+        play.client(publish() * 2).at(55.0).client(publish())
+        assert play.at(61.0).state is State.OPEN
+
     def test_one_that_has_taken_its_leave_need_not_speak(self) -> None:
         play = opened(slow(period=20, max_delay=60.0), keepalive=10)
         play.client(publish() * 2 + LEAVE)

@@ -272,6 +272,13 @@ class TestBesideLimitsOnPublish:
         assert [packet for _, packet in flow(4.0, play)] == numbered(3)
         assert play.counters.value(HELD_MESSAGES) == 1
 
+    def test_each_time_that_it_is_left_unread_counts_for_itself(self) -> None:
+        limits = paced(1, 3, 15, max_delay=60.0), slow(period=12, max_delay=60.0)
+        play = opened(*limits, keepalive=40, room={"messages": 1})
+        messages = [publish(topic) for topic in "abcd"]
+        play.client(b"".join(messages))  # the third finds room after 12 seconds, the fourth nine after its turn
+        assert flow(40.0, play) == [(12.0 * number, message) for number, message in enumerate(messages)]
+
     def test_a_message_that_is_dropped_has_paid(self) -> None:
         play = opened(paced(3, 3, 3600), limit("drop", Cases(Action.DROP), rate=rate(1, 1, 3600)))
         play.client(b"".join(numbered(3)) + PINGREQ)

@@ -8,6 +8,7 @@ from support.held import flow
 from support.limits import engine as engine_of
 from support.limits import host as host_of
 from support.limits import limit, rate
+from support.paced import paced
 from support.playbook import Playbook, publish
 from tidegate.engine.binding import Engine
 from tidegate.engine.counters import HELD_MESSAGES, TIMED_OUT_WINDOW
@@ -369,6 +370,15 @@ class TestOwedPubrels:
         play.take()
         assert play.at(OWED_TIME).take()[1:] == (write_ack(T.PUBREL, 1), ["free"]), "what it was behind is given up"
         assert play.state is State.OPEN
+
+    def test_nor_is_one_that_waits_as_a_packet_given_up_for_that(self) -> None:
+        play = Worker(window(1), paced(2, 2, 3600, max_delay=60.0)).client()
+        play.client(publish(qos=2)).broker(write_ack(T.PUBREC, 1))
+        play.client(PINGREQ * 2 + write_ack(T.PUBREL, 1))
+        assert play.take()[1] == publish(qos=2) + PINGREQ
+        assert play.at(OWED_TIME).take() == (b"", b"", [])
+        assert play.at(2 * OWED_TIME).take() == (b"", b"", ["end"]), "once, as others wait for its place"
+        assert play.counters.value(HELD_MESSAGES) == 0
 
     def test_one_who_has_left_sends_none(self) -> None:
         _, play = self.owing(1, number=1)
