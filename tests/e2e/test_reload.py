@@ -29,7 +29,7 @@ topic = "{topic}"
 rate = "{rate}/h"
 on_excess = {{ v3 = "drop", default = "reject" }}
 """
-NOT_YET = '[[limit]]\nname = "later"\non = "packet"\nrate = "1/s"\n'
+NOT_YET = '[[limit]]\nname = "later"\nrate = "1/s"\nshared = true\n'
 DOUBTFUL = '[class.guest]\nclient_id = "guest-*"\nexempt = true\n'
 
 
@@ -174,7 +174,7 @@ def test_a_limit_that_would_not_hold_is_refused(gateway: Gateway, tables: Tables
     first = tables.write(limit("other", 100) + NOT_YET)
     told = reload(gateway)
     assert told.code == 2
-    assert told.err.startswith(f'{gateway.config}:{first + 7}: limit.on = "packet": not enforced yet; ')
+    assert told.err.startswith(f"{gateway.config}:{first + 8}: limit.shared = true: not enforced yet: ")
     assert publish(client, "a", 3) == [PASSED, PASSED, QUOTA_EXCEEDED]
 
 
@@ -235,7 +235,7 @@ def test_limits_that_would_not_hold_keep_the_gateway_from_starting(gateway: Gate
     gateway.launch()
     assert gateway.process.wait() == 2
     said = gateway.process.stderr()
-    assert said.startswith(f'{gateway.config}:{first + 2}: limit.on = "packet": not enforced yet; ')
+    assert said.startswith(f"{gateway.config}:{first + 3}: limit.shared = true: not enforced yet: ")
     assert "Traceback" not in said
     with pytest.raises(httpx.TransportError):
         gateway.get("/healthz")

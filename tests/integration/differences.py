@@ -292,6 +292,9 @@ A CONNECT larger than `max_connect`, 64 KiB unless configured, is refused with 0
 properties with 0x97. Mosquitto 2.0 takes both; 2.1 takes 100 kB. With `max_keepalive`, which is not set unless
 configured, MQTT 5 clients may be told a Server Keep Alive, and others are refused with 2.
 
+A SUBSCRIBE or UNSUBSCRIBE with more than 8,192 topic filters, or 1,000 user properties, closes the connection (MQTT 5:
+0x97).
+
 ## Limits
 
 What a configured limit refuses or delays is described in [limits.md](limits.md). Acknowledgements of what it refuses
