@@ -11,7 +11,6 @@ import time
 import types
 import weakref
 from collections.abc import Callable
-from mmap import mmap
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -129,10 +128,10 @@ def _open(path: Path, keys: int) -> Segment:
     words = max(_LEAST_WORDS, 1 << (WORDS_PER_KEY * keys - 1).bit_length())
     boot = memory.boot()
 
-    def fill(room: mmap) -> None:
+    def fill(room: memoryview) -> None:
         Segment.create(room, 0, BUDGETS, 0, words, 0, boot, memory.secret())
 
-    def is_stale(room: mmap) -> bool:
+    def is_stale(room: memoryview) -> bool:
         try:
             Segment(room, boot)
         except StaleSegment:

@@ -1,7 +1,7 @@
 """Memory that processes share: with a name, for those who meet by it, or without, for those who inherit it.
 
 All of it is taken at once (posix_fallocate): a /dev/shm that is too small must fail here, with a reason, and not by
-SIGBUS in the middle of a message.
+SIGBUS in the middle of a message. From 2 MiB on it is in huge pages where the machine gives them (huge_pages.py).
 """
 
 import contextlib
@@ -18,6 +18,8 @@ from pathlib import Path
 from .errors import SegmentError
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_LARGE = 2 << 20
+"""Bytes: a huge page. Less has none."""
 
 
 def boot() -> int:
@@ -46,18 +48,23 @@ def create_anonymous(size: int) -> int:
     return fd
 
 
-def map_memory(fd: int) -> mmap.mmap:
-    """The whole of it, for reading and writing."""
-    return mmap.mmap(fd, 0)
+def map_memory(fd: int) -> memoryview:
+    """The whole of it, for reading and writing; ValueError when it is empty."""
+    size = os.fstat(fd).st_size
+    if size < _LARGE:
+        return memoryview(mmap.mmap(fd, size))
+    from .huge_pages import map_aligned  # noqa: PLC0415  as in _take
+
+    return map_aligned(fd, size)
 
 
 def open_named(
     path: Path,
     size: int,
-    fill: Callable[[mmap.mmap], None],
+    fill: Callable[[memoryview], None],
     mode: int = 0o660,
-    is_stale: Callable[[mmap.mmap], bool] = lambda _: False,
-) -> mmap.mmap:
+    is_stale: Callable[[memoryview], bool] = lambda _: False,
+) -> memoryview:
     """The memory behind `path`, made by the first who asks: `size` bytes, which `fill` writes before others see them.
 
     One that `is_stale` is replaced by a new one, at one moment for all. SegmentError when it can be neither opened
@@ -109,7 +116,7 @@ def _is_behind(path: Path, fd: int) -> bool:
 
 
 def _create_named(
-    path: Path, size: int, fill: Callable[[mmap.mmap], None], mode: int, name: Callable[[Path, Path], None]
+    path: Path, size: int, fill: Callable[[memoryview], None], mode: int, name: Callable[[Path, Path], None]
 ) -> None:
     """Make the file under another name, whole, and then give it its own by `name`, unless somebody was faster."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
@@ -133,6 +140,10 @@ def _create_named(
 
 
 def _take(fd: int, size: int, where: str) -> None:
+    if size >= _LARGE:
+        from .huge_pages import take  # noqa: PLC0415  it needs ctypes, 1.5 ms and 0.2 MiB: small limiters do without
+
+        take(fd, size)
     try:
         os.posix_fallocate(fd, 0, size)
     except OSError as error:

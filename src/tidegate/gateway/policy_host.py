@@ -1,6 +1,5 @@
 """The policy in shared memory: the supervisor makes the segment, publishes generations, and reads what was counted."""
 
-import mmap
 from collections.abc import Iterator
 
 from ..engine.binding import Engine, Segment, Transition
@@ -36,7 +35,7 @@ class PolicyHost:
         places = min(max(LEAST_SLOTS, 1 << (2 * len(slots)).bit_length()), MAX_SLOTS)
         size = Segment.size(workers, places, RECORDS, buckets, room)
         self.fd = create_anonymous(size)
-        memory: mmap.mmap = map_memory(self.fd)
+        memory = map_memory(self.fd)
         Segment.create(memory, workers, places, RECORDS, buckets, room, boot(), secret())
         self.segment = Segment(memory, boot())
         # Loads what workers are about to load, so that what does not load never reaches them.

@@ -24,7 +24,7 @@ SHAPE = (1, 4, 4, 16, 100)
 SIZE = Segment.size(*SHAPE)
 
 
-def fill(memory: mmap) -> None:
+def fill(memory: memoryview) -> None:
     Segment.create(memory, *SHAPE, BOOT, SECRET)
 
 
@@ -122,7 +122,7 @@ def test_another_error_of_the_system_is_not_called_a_lack_of_room(path: Path, mo
 
 
 def test_what_cannot_be_filled_is_not_left(path: Path) -> None:
-    def fails(_memory: mmap) -> None:
+    def fails(_memory: memoryview) -> None:
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError):
@@ -164,11 +164,15 @@ from pathlib import Path
 from tidegate.engine.memory import open_named
 
 token = os.urandom(8)
+
+def fill(memory):
+    memory[:8] = token
+
 for line in sys.stdin:
     memory = open_named(
         Path(line.strip()),
         int(sys.argv[1]),
-        lambda memory: memory.write(token),
+        fill,
         is_stale=lambda memory: memory[:8] == b"outdated",
     )
     print(token.hex(), memory[:8].hex(), flush=True)
@@ -295,7 +299,7 @@ def test_every_single_byte_of_a_head_may_be_wrong() -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_a_file_of_a_stranger_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "segment"
-    open_named(path, 4096, lambda _: None).close()
+    open_named(path, 4096, lambda _: None).release()
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     monkeypatch.setattr(os, "getegid", lambda: 12345)
     monkeypatch.setattr(os, "getgroups", lambda: [23456])
@@ -303,7 +307,7 @@ def test_a_file_of_a_stranger_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(SegmentError, match="belongs to user"):
         open_named(path, 4096, lambda _: None)
     os.chown(path, -1, 23456)
-    open_named(path, 4096, lambda _: None).close()
+    open_named(path, 4096, lambda _: None).release()
     path.chmod(0o666)
     with pytest.raises(SegmentError, match="belongs to user"):
         open_named(path, 4096, lambda _: None)
