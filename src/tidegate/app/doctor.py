@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..engine.huge_pages import are_given
 from ..gateway.holder import holder
 from ..gateway.listeners import BACKLOG, ListenError, check_free
 from ..gateway.mosquitto import check_socket_path, socket_path
@@ -38,13 +39,16 @@ FEW_CONNECTIONS = 1000
 478."""
 LITTLE_MEMORY = 256 << 20
 """Bytes: an allowance for the supervisor, a worker, an embedded broker and a burst of messages."""
+MANY_KEYS = "100,000 keys in use or more"
+"""Fewer stay in the processor's caches (benchmarks/README.md, Engine)."""
+SHMEM_ENABLED = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one look has found; `fix` is empty when nothing needs mending."""
+    """What one look has found; `fix` is empty when nothing needs mending. With `ok`: what could be better still."""
 
     name: str
     state: Literal["ok", "warn", "fail"]
@@ -64,6 +68,7 @@ async def examine(settings: Settings) -> list[Finding]:
         *_packages(),
         _descriptors(len(plan.listen), settings.gateway.workers),
         _memory(),
+        _huge_pages(),
         _backlog(),
         directory,
         *(_listener("listen", address, owner) for address in plan.listen),
@@ -141,6 +146,26 @@ def _memory() -> Finding:
     if available >= LITTLE_MEMORY:
         return Finding("memory", "ok", text)
     return Finding("memory", "warn", text, f"free some: at least {LITTLE_MEMORY >> 20} MiB leaves room for bursts")
+
+
+def _huge_pages() -> Finding:
+    """Whether the segment is in pages of 2 MiB. That it is not is no fault: with few keys it makes no difference."""
+    if are_given():
+        return Finding("huge pages", "ok", "given to the memory of limits from 2 MiB on")
+    text = "not given to the memory of limits"
+    try:
+        chosen = SHMEM_ENABLED.read_text().partition("[")[2].partition("]")[0]
+    except OSError:
+        return Finding("huge pages", "ok", f"{text}: this kernel has none; with {MANY_KEYS} it would decide faster")
+    if chosen not in ("never", "deny"):
+        return Finding("huge pages", "ok", f"{text} at once; Linux may later, as {SHMEM_ENABLED} says {chosen}")
+    return Finding(
+        "huge pages",
+        "ok",
+        f"{text}: {SHMEM_ENABLED} says {chosen}; with {MANY_KEYS} it would decide faster",
+        f"before the gateway starts: echo advise > {SHMEM_ENABLED}; for every boot a line in "
+        f"/etc/tmpfiles.d/tidegate.conf: w {SHMEM_ENABLED} - - - - advise",
+    )
 
 
 def _backlog() -> Finding:

@@ -64,8 +64,8 @@ async def test_a_machine_that_can_work_has_no_failure_and_is_left_as_it_was(mach
     findings = await machine.findings()
     assert not failed(findings.values()), as_json(list(findings.values()))
     assert list(findings) == [
-        "python", "tidegate", "uvloop", "open files", "memory", "net.core.somaxconn",
-        "state_dir", "listen", "admin", "mosquitto",
+        "python", "tidegate", "uvloop", "open files", "memory", "huge pages",
+        "net.core.somaxconn", "state_dir", "listen", "admin", "mosquitto",
     ]  # fmt: skip
     assert "will be embedded" in findings["mosquitto"].text
     assert not machine.state_dir.exists()
@@ -155,6 +155,36 @@ async def test_little_memory_is_told(machine: Machine, monkeypatch: pytest.Monke
     real = psutil.virtual_memory()
     monkeypatch.setattr(psutil, "virtual_memory", lambda: real._replace(available=1 << 20))
     assert (await machine.findings())["memory"].state == "warn"
+
+
+@pytest.mark.parametrize(
+    ("given", "setting", "text", "fix"),
+    [
+        (True, "always advise [never] deny", "given to the memory of limits", ""),
+        (False, "always advise [never] deny", "says never; with 100,000 keys", "echo advise > "),
+        (False, "always advise never [deny]", "says deny; with 100,000 keys", "/etc/tmpfiles.d/tidegate.conf: w "),
+        (False, "always [advise] never deny", "not given to the memory of limits at once; Linux may later", ""),
+        (False, None, "this kernel has none", ""),
+    ],
+)
+async def test_huge_pages_are_a_hint_and_never_a_failure(
+    machine: Machine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: bool,
+    setting: str | None,
+    text: str,
+    fix: str,
+) -> None:
+    file = tmp_path / "shmem_enabled"
+    if setting is not None:
+        file.write_text(f"{setting}\n")
+    monkeypatch.setattr(doctor, "SHMEM_ENABLED", file)
+    monkeypatch.setattr(doctor, "are_given", lambda: given)
+    finding = (await machine.findings())["huge pages"]
+    assert finding.state == "ok"
+    assert text in finding.text
+    assert (fix in finding.fix) if fix else not finding.fix
 
 
 def test_only_a_failure_fails() -> None:
