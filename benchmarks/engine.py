@@ -1,15 +1,17 @@
 """What a decision of the engine costs, in nanoseconds, without Python in between; ends with the design's figures.
 
-    python -m benchmarks.engine [--rounds 5] [--quick] [--json OUT]
+    python -m benchmarks.engine [--rounds 5] [--quick] [--huge-pages] [--json OUT]
 
 Compiles engine_bench.c with the engine's sources as the build does, and lets it decide for messages that all pass: of
 one client (hot), and of many with a million budgets in random order, under 1 to 10 limits that match and up to 10,000
 that are loaded. Each client uses half of its rate. `at hand`: the client's own memory was just used, as by a gateway
 that has read from its connection; `cold`: that has to be fetched as well. `bare` is the yardstick: a keyed hash and as
 many compare-and-swaps in random words, without a limiter around them; `apart`: one message after the other, where the
-processor else overlaps several.
+processor else overlaps several. With `--huge-pages` buckets are in pages of 2 MiB, as a gateway's are where `tidegate
+doctor` says that they are given; otherwise in pages of 4 KiB, whatever the machine would give.
 
-Exit status: 0 measured (reached or not), 1 something could not be built or a message was refused.
+Exit status: 0 measured (reached or not), 1 something could not be built, a message was refused, or
+huge pages are not given.
 """
 
 import argparse
@@ -159,16 +161,16 @@ def build(folder: pathlib.Path) -> pathlib.Path:
     return program
 
 
-def measure(program: pathlib.Path, folder: pathlib.Path, case: Case, decisions: int, rounds: int) -> Figure:
-    """Run one case; exits when a message was refused or counted with others."""
+def measure(program: pathlib.Path, folder: pathlib.Path, case: Case, decisions: int, rounds: int, pages: str) -> Figure:
+    """Run one case; exits when a message was refused or counted with others. `pages`: small or huge."""
     sizes = [str(case.keys), str(decisions), str(rounds)]
     if case.bare:
-        command = [str(program), "-", *sizes, str(case.matching), str(case.log_words)]
+        command = [str(program), "-", *sizes, str(case.matching), str(case.log_words), pages]
         command += ["apart"] if case.apart else []
     else:
         path = folder / "policy"
         path.write_bytes(policy(case))
-        command = [str(program), str(path), *sizes, str(STEP_NS), str(case.log_words), TOPIC]
+        command = [str(program), str(path), *sizes, str(STEP_NS), str(case.log_words), TOPIC, pages]
         command += ["at-hand"] if case.at_hand else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -207,12 +209,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     facts = describe([str(pathlib.Path(sys.executable).with_name("tidegate"))])
     print(machine_table(facts))
     keys, decisions = (MILLION // 10, MILLION // 10) if options.quick else (MILLION, MILLION)
+    pages = "huge" if options.huge_pages else "small"
     figures: dict[str, Figure] = {}
     with Stage() as stage:
         program = build(stage.folder)
         print(f"\n  {'ns per decision':28s} {'median':>8s} {'rounds':>14s} {'clients':>9s} {'buckets':>10s}")
         for case in cases(keys):
-            figures[case.name] = measure(program, stage.folder, case, decisions, options.rounds)
+            figures[case.name] = measure(program, stage.folder, case, decisions, options.rounds, pages)
             print(row(figures[case.name]), flush=True)
     reached = [outcome(promise, figures) for promise in PROMISES]
     print("\ndesign figures")
@@ -220,7 +223,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(tell(found))
     if options.json:
         measured = [{**asdict(one), "median": one.median} for one in figures.values()]
-        report = {"machine": facts, "decisions": decisions, "cases": measured, "design_figures": reached}
+        report = {
+            "machine": facts,
+            "decisions": decisions,
+            "pages": pages,
+            "cases": measured,
+            "design_figures": reached,
+        }
         options.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
@@ -230,6 +239,7 @@ def command_line() -> argparse.ArgumentParser:
     )
     line.add_argument("--rounds", type=positive, default=5, help="of a million decisions each, per case")
     line.add_argument("--quick", action="store_true", help="a tenth of keys and decisions: a look, no figures")
+    line.add_argument("--huge-pages", action="store_true", help="buckets in pages of 2 MiB, else of 4 KiB")
     line.add_argument("--json", type=pathlib.Path, metavar="OUT", help="write all rounds to this file")
     return line
 

@@ -1,12 +1,13 @@
 /* engine_bench: what one decision of the engine costs, without Python in between.
  *
- *   engine_bench POLICY KEYS DECISIONS ROUNDS STEP_NS LOG2_WORDS TOPIC [at-hand]
- *   engine_bench - KEYS DECISIONS ROUNDS BUDGETS LOG2_WORDS [apart]
+ *   engine_bench POLICY KEYS DECISIONS ROUNDS STEP_NS LOG2_WORDS TOPIC PAGES [at-hand]
+ *   engine_bench - KEYS DECISIONS ROUNDS BUDGETS LOG2_WORDS PAGES [apart]
  *
  * Loads a compiled policy, resolves KEYS clients, each with an address of its own, and lets each publish once, so that all
  * budgets exist. Then ROUNDS times DECISIONS messages on TOPIC by clients in random order; the clock, which the engine
  * is given, moves by STEP_NS with each. With `at-hand`, the next client's memory is fetched while the present one is
- * decided, as if the caller had just used it. The segment is memory as the gateway's (memfd, shared).
+ * decided, as if the caller had just used it. The segment is memory as the gateway's (memfd, shared): with PAGES `huge` as
+ * where the kernel gives huge pages (engine/huge_pages.py), which is an error where it does not; with `small` as elsewhere.
  *
  * With - instead of a policy: the yardstick. Of each message only what no limiter with so many keys can do without: SipHash of
  * the client's identifier, and one compare-and-swap of 16 bytes in each of BUDGETS random words, fetched together. The processor
@@ -35,13 +36,16 @@ enum {
     MOST_KEYS = 1 << 24,
     MOST_BUDGETS = 64,
     SLOTS = TG_MAX_LIMITS,
+    COLLAPSE = 25, /* MADV_COLLAPSE, Linux 6.1; glibc knows it since 2.37 */
 };
+
+#define HUGE_PAGE ((size_t)2 << 20)
 
 static const uint64_t SECRET[2] = {0x0706050403020100u, 0x0f0e0d0c0b0a0908u};
 
 struct client { struct tg_who who; char id[16]; };
 
-struct run { uint64_t keys, decisions, rounds, words; };
+struct run { uint64_t keys, decisions, rounds, words; bool huge; };
 
 static void fail(const char *why)
 {
@@ -64,12 +68,22 @@ static void *room(size_t count, size_t size)
     return memory;
 }
 
-static void *shared(size_t bytes)
+static void *shared(size_t bytes, bool huge)
 {
     int fd = memfd_create("engine_bench", 0);
-    if (fd < 0 || posix_fallocate(fd, 0, (off_t)bytes) != 0) fail("no room for the segment");
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    size_t whole = huge ? bytes & ~(HUGE_PAGE - 1) : 0;
+    if (fd < 0 || ftruncate(fd, (off_t)bytes) != 0) fail("no room for the segment");
+    /* Addresses for it, of which it begins at a multiple of a huge page, or half a huge page off, so that it cannot have any. */
+    uint8_t *room = mmap(NULL, bytes + 2 * HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (room == MAP_FAILED) fail("the segment cannot be mapped");
+    room += -(uintptr_t)room & (HUGE_PAGE - 1);
+    if (!huge) room += HUGE_PAGE / 2;
+    void *memory = mmap(room, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
     if (memory == MAP_FAILED) fail("the segment cannot be mapped");
+    for (size_t at = 0; at < whole; at += HUGE_PAGE) /* a piece that is all hole is refused */
+        if (pwrite(fd, "", 1, (off_t)at) != 1) fail("no room for the segment");
+    if (whole > 0 && madvise(memory, whole, COLLAPSE) != 0) fail("the kernel gives no huge pages to shared memory");
+    if (posix_fallocate(fd, 0, (off_t)bytes) != 0) fail("no room for the segment");
     close(fd);
     return memory;
 }
@@ -93,7 +107,7 @@ static void print_round(uint64_t round, uint64_t started, uint64_t decisions)
 static void yardstick(const struct run *run, unsigned budgets, bool apart)
 {
     typedef unsigned __int128 pair;
-    pair *words = shared(run->words * sizeof *words), *at[MOST_BUDGETS];
+    pair *words = shared(run->words * sizeof *words, run->huge), *at[MOST_BUDGETS];
     uint64_t state = 88172645463325252u;
     for (uint64_t i = 0; i < run->words; i++) words[i] = i;
     printf("{\"rounds\": [");
@@ -116,7 +130,7 @@ static void yardstick(const struct run *run, unsigned budgets, bool apart)
     printf("]}\n");
 }
 
-static void load(struct tg_engine *engine, struct tg_segment *segment, const char *path, uint64_t words)
+static void load(struct tg_engine *engine, struct tg_segment *segment, const char *path, const struct run *run)
 {
     static uint8_t blob[MOST_POLICY];
     char error[TG_ERROR] = "";
@@ -124,9 +138,9 @@ static void load(struct tg_engine *engine, struct tg_segment *segment, const cha
     if (file == NULL) fail("the policy cannot be opened");
     size_t blob_size = fread(blob, 1, sizeof blob, file);
     fclose(file);
-    size_t bytes = tg_segment_bytes(1, SLOTS, 1024, words, 4096);
-    void *base = shared(bytes);
-    tg_segment_create(base, 1, SLOTS, 1024, words, 4096, 1, SECRET);
+    size_t bytes = tg_segment_bytes(1, SLOTS, 1024, run->words, 4096);
+    void *base = shared(bytes, run->huge);
+    tg_segment_create(base, 1, SLOTS, 1024, run->words, 4096, 1, SECRET);
     if (!tg_segment_attach(segment, base, bytes, 1, error)) fail(error);
     if (!tg_engine_init(engine, segment, 0, 0)) fail("out of memory");
     if (!tg_engine_load(engine, blob, blob_size, error)) fail(error);
@@ -136,7 +150,7 @@ static void decisions(const struct run *run, const char *path, uint64_t step, co
 {
     struct tg_segment segment;
     struct tg_engine engine;
-    load(&engine, &segment, path, run->words);
+    load(&engine, &segment, path, run);
     size_t size = (tg_subject_bytes(&engine.policy) + 63) & ~(size_t)63;
     struct client *clients = room(run->keys, sizeof *clients);
     uint8_t *subjects = room(run->keys, size);
@@ -181,14 +195,16 @@ static void decisions(const struct run *run, const char *path, uint64_t step, co
 int main(int argc, char **argv)
 {
     bool bare = argc > 1 && strcmp(argv[1], "-") == 0;
-    int plain = bare ? 7 : 8;
+    int plain = bare ? 8 : 9;
     bool more = argc == plain + 1 && strcmp(argv[plain], bare ? "apart" : "at-hand") == 0;
-    if (argc != plain && !more) {
-        fprintf(stderr, "usage: engine_bench POLICY KEYS DECISIONS ROUNDS STEP_NS LOG2_WORDS TOPIC [at-hand]\n"
-                        "       engine_bench - KEYS DECISIONS ROUNDS BUDGETS LOG2_WORDS [apart]\n");
+    bool small = argc >= plain && strcmp(argv[plain - 1], "small") == 0;
+    bool huge = argc >= plain && strcmp(argv[plain - 1], "huge") == 0;
+    if ((argc != plain && !more) || !(small || huge)) {
+        fprintf(stderr, "usage: engine_bench POLICY KEYS DECISIONS ROUNDS STEP_NS LOG2_WORDS TOPIC small|huge [at-hand]\n"
+                        "       engine_bench - KEYS DECISIONS ROUNDS BUDGETS LOG2_WORDS small|huge [apart]\n");
         return 2;
     }
-    struct run run = {strtoull(argv[2], NULL, 10), strtoull(argv[3], NULL, 10), strtoull(argv[4], NULL, 10), 0};
+    struct run run = {strtoull(argv[2], NULL, 10), strtoull(argv[3], NULL, 10), strtoull(argv[4], NULL, 10), 0, huge};
     uint64_t number = strtoull(argv[5], NULL, 10), log_words = strtoull(argv[6], NULL, 10);
     if (run.keys == 0 || run.keys > MOST_KEYS || run.decisions == 0 || run.rounds == 0 || log_words < 4 || log_words > 28
         || (bare && (number == 0 || number > MOST_BUDGETS))) {
