@@ -128,7 +128,7 @@ class Decision:
     shares: bool = False
     """Other clients may be in one of them too."""
     conflates: bool = False
-    """Of a delay: the newest of its topic is enough."""
+    """Of a delay, or of what was only asked about: the newest of its topic is enough."""
     max_qos: int = 2
     """Of a subscription: what it may have."""
 
@@ -273,7 +273,10 @@ class Model:
                 self.tallies[decision.limit, decision.action.name.lower()] += 1
             return decision
         if message.ask:
-            return Decision(Action.PASS, "", 0, len(found), by_size=False)
+            is_enough = message.event is Event.DELIVER and any(
+                limit.conflate and _of(limit.on_excess, client, message) is Action.DELAY for limit in found
+            )
+            return Decision(Action.PASS, "", 0, len(found), by_size=False, conflates=is_enough)
         self.tallies.update((name, "passed") for name in passed)
         for charge in charges:
             self._times[charge.budget] = now + self._ahead(charge, now) + charge.ticks

@@ -152,6 +152,7 @@ cdef extern from "native/engine.h":
     struct tg_verdict:
         uint32_t action
         uint32_t limit
+        uint32_t slot
         uint32_t matched
         bint crowd
         bint by_size

@@ -354,7 +354,7 @@ cdef class Engine:
     cdef void _forget(self) noexcept:
         """As if the last verdict had been that no limit is met."""
         memset(&self.verdict, 0, sizeof(tg_verdict))
-        self.verdict.limit = TG_NONE
+        self.verdict.limit = self.verdict.slot = TG_NONE
         self.verdict.extra = TG_NONE
         self.c.taken_count = 0
 
@@ -426,8 +426,8 @@ cdef class Engine:
 
     @property
     def slot(self) -> int:
-        """The place of the limit that decided in the segment, -1 for none."""
-        return -1 if self.verdict.limit == TG_NONE else self.c.policy.limits[self.verdict.limit].slot
+        """The place of the limit that decided in the segment, or of that which `conflates`; -1 for none."""
+        return -1 if self.verdict.slot == TG_NONE else self.verdict.slot
 
     cpdef int tally(self, unsigned int slot, unsigned int action) except -1:
         """Count `action` for a message that was delayed by the limit at `slot`: it is not any longer."""
@@ -443,7 +443,7 @@ cdef class Engine:
 
     @property
     def conflates(self) -> bool:
-        """Of a delay: whether the newest message of its topic is enough."""
+        """Of a delay, or of a message that was only asked about: whether the newest of its topic is enough."""
         return self.verdict.conflates
 
     @property

@@ -49,10 +49,12 @@ class Answers:
         return not self._awaited or self._filters + filters <= MOST_AWAITED
 
     def expect(self, kind: int, packet_id: int, said: Said) -> None:
-        """A SUBSCRIBE or UNSUBSCRIBE goes to the broker, if anything is to be done when it is answered."""
-        if said.reasons or any(said.kept):
-            self._awaited.setdefault(kind << 16 | packet_id, deque()).append(said)
-            self._filters += said.filters
+        """A SUBSCRIBE or UNSUBSCRIBE goes to the broker.
+
+        Also one of which nothing has to be known: its answer must not be taken for that to another of its identifier.
+        """
+        self._awaited.setdefault(kind << 16 | packet_id, deque()).append(said)
+        self._filters += said.filters
 
     def take(self, data: bytes, at: int, body: int, end: int, brief: bool, now: float) -> bytes | None:
         """What the client gets for the SUBACK or UNSUBACK at `at`: None: the packet as it came; empty: nothing.

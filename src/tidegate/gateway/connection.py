@@ -257,8 +257,12 @@ class Connection(Delivering):
                         if self._inflight_down and (kind != PUBREC or ack.reason >= 0x80):
                             self._inflight_down -= 1
                             self.counters.subtract(INFLIGHT_FROM_BROKER, 1)
-                        if self._delivery is not None and (kind != PUBREC or ack.reason >= 0x80):
+                        if self._delivery is None:
+                            pass
+                        elif kind != PUBREC or ack.reason >= 0x80:
                             self._delivery.acknowledged(ack.packet_id, self._now)
+                        else:
+                            self._delivery.received(ack.packet_id, self._now)
                     elif self._guard is not None:
                         if self._guard.release(ack.packet_id):
                             self._settle(ack.packet_id)
@@ -328,7 +332,9 @@ class Connection(Delivering):
                 self._empty_by = self._now + LONGEST_WAIT
                 self.state = follow(State(self.state), Event.CLIENT_LEAVES)
                 self._set_reading()
-                self._plan()
+                self._stop_delivering(Event.CLIENT_LEAVES)
+                if self.state == EMPTYING:
+                    self._plan()
                 return b""
             if self._will is not None and self._will.is_asked_for:
                 self._farewell = data[at:end]

@@ -8,7 +8,7 @@ from tidegate.gateway.guard cimport Guard
 from tidegate.mqtt.framing cimport Frame
 from tidegate.mqtt.publish cimport Publish
 
-cdef int CLOSED, DELAY, DROP, EMPTYING, FORWARDED, ITSELF, KEPT, LIMITED, OPEN, PARKED, REJECT
+cdef int CLOSED, DELAY, DROP, EMPTYING, FORWARDED, ITSELF, KEPT, LEAVING, LIMITED, OPEN, PARKED, REJECT
 
 cdef Frame frame
 cdef Publish publish

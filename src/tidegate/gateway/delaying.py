@@ -15,7 +15,7 @@ from .conversation import RESUME, Conversation
 from .exchange import Exchange
 from .guard import identifier_in_use
 from .hold import Held, Hold
-from .ordinals import CLOSED, DELAY, DROP, EMPTYING, FORWARDED, ITSELF, KEPT, LIMITED, OPEN, PARKED, REJECT
+from .ordinals import CLOSED, DELAY, DROP, EMPTYING, FORWARDED, ITSELF, KEPT, LEAVING, LIMITED, OPEN, PARKED, REJECT
 from .scratch import frame, publish
 from .states import Event
 from .turn import Turn
@@ -250,6 +250,7 @@ class Delaying(Exchange):
         if self._will_resume:
             self._will_resume = False
             self._resume()
+            self._go_on()  # with what these packets have made possible
 
     def _resume(self) -> None:
         """Go on with what was parked, or waited for CONNACK."""
@@ -443,7 +444,7 @@ class Delaying(Exchange):
             elif not hold.count:
                 self._send_broker(self._farewell)
                 self._leave(Event.EMPTIED)
-                if self._is_client_gone:
+                if self._is_client_gone and self.state == LEAVING:
                     self._end(Event.CLIENT_GONE)
         elif self._is_parked and self._turn is None and not self._large and not self._will_resume and hold.is_roomy:
             self._ask_to_resume()

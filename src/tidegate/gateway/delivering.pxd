@@ -25,6 +25,7 @@ cdef class Delivering(Timing):
     cdef bint _skipping_broker
     cdef bint _will_resume_broker
     cdef bint _is_broker_unread
+    cdef bint _is_client_full
 
     cdef void _begin(self, Counters counters, bounds, double now) except *
     cpdef void broker_bytes(self, bytes data, double now) except *
@@ -38,6 +39,8 @@ cdef class Delivering(Timing):
     @cython.locals(delivery=Delivery, guard=Guard, is_shared=cython.bint, kept=cython.int)
     cdef int _deliver(self, bytes data, Py_ssize_t at, Py_ssize_t body, Py_ssize_t end) except -1
     cdef void _park_broker(self, bytes data, bint waits) except *
+    @cython.locals(is_parked=cython.bint)
+    cdef void _set_reading_broker(self) except *
     cdef void _read_broker(self, bint reads) except *
     cdef void _answer_ping(self) except *
     @cython.locals(delivery=Delivery)
@@ -51,6 +54,8 @@ cdef class Delivering(Timing):
     cdef void _plan(self) except *
     @cython.locals(delivery=Delivery)
     cdef void _end_delivery(self, event) except *
+    @cython.locals(held=bytes)
+    cdef void _stop_delivering(self, event) except *
     cdef void _leave(self, event) except *
     cdef void _keep_broker(self, bytes data, Py_ssize_t at, Py_ssize_t need) except *
     cdef void _end(self, event) except *

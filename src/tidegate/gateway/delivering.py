@@ -70,6 +70,8 @@ class Delivering(Timing):
         """RESUME_BROKER was said."""
         self._is_broker_unread = False
         """HOLD_BROKER was said last."""
+        self._is_client_full = False
+        """The client does not take what is written to it."""
 
     def broker_bytes(self, data: bytes, now: float) -> None:
         """Take what was read from the broker."""
@@ -93,6 +95,8 @@ class Delivering(Timing):
         if self.state != CLOSED:
             self._broker_packets(data)
             self._go_on()
+            if self._is_client_full:
+                self._set_reading_broker()
 
     def broker_closed(self, lost: bool) -> None:
         """The upstream has closed; `lost` when by an error rather than by the broker's own will."""
@@ -154,19 +158,23 @@ class Delivering(Timing):
                 end = frame.end
                 if kind == PUBLISH:
                     kept = FORWARDED
-                    if self._guard is not None and self._guard.engine.generation != self._delivery_generation:
+                    if (
+                        self.state == OPEN
+                        and self._guard is not None
+                        and self._guard.engine.generation != self._delivery_generation
+                    ):
                         self._review_delivery()
                     if self._delivery is not None:
                         kept = self._deliver(data, at, body, end)
                         if kept == INCOMPLETE:
                             break
                         if kept:
+                            if self.state == CLOSED:  # keeping it has cost the client its connection
+                                return
                             if run < at:
                                 self.to_client.append(data[run:at])
                             run = min(end, size)
                             left -= 1
-                            if self.state == CLOSED:  # keeping it has cost the client its connection
-                                return
                             if kept == PARKED or (left == 0 and run < size):
                                 self._park_broker(data[at if kept == PARKED else run :], kept == PARKED)
                                 return
@@ -257,6 +265,8 @@ class Delivering(Timing):
             self._delivery.review()
         elif guard.engine.meets(guard.subject, DELIVER):
             self._delivery = Delivery(guard.waiting, guard.subject, self, self._address)
+            if self._is_client_full:
+                self._delivery.takes(False, self._now)
 
     def _deliver(self, data: bytes, at: int, body: int, end: int) -> int:
         """What becomes of the PUBLISH at `at`: FORWARDED, KEPT, PARKED, or INCOMPLETE: more of it must come first."""
@@ -292,9 +302,15 @@ class Delivering(Timing):
         assert self._delivery is not None
         self._wake_by(self._delivery.next_deadline)
         self._read_broker(False)
+        self._delivery.parked(self._now)
         for _ in range(self._client_pings):
             self._answer_ping()
         self._client_pings = 0
+
+    def _set_reading_broker(self) -> None:
+        """Have the broker read unless something is parked, or the client takes nothing and nothing is kept for it."""
+        is_parked = self.broker_held != b"" and not self._will_resume_broker
+        self._read_broker(not is_parked and (not self._is_client_full or self.spares_broker()))
 
     def _read_broker(self, reads: bool) -> None:
         """Say whether the broker is to be read, if that has changed."""
@@ -324,8 +340,7 @@ class Delivering(Timing):
         data = self.broker_held
         self.broker_held = b""
         self._broker_packets(data)
-        if not self.broker_held or self._will_resume_broker:
-            self._read_broker(True)
+        self._set_reading_broker()
         self._go_on()
 
     def _go_on_delivering(self) -> None:
@@ -340,9 +355,12 @@ class Delivering(Timing):
         """Whether the client takes what is written to it: while it does not, its messages stay in flight, or held."""
         Timing.client_takes(self, takes, now)
         self._now = now
+        self._is_client_full = not takes
         if self._delivery is not None:
             self._delivery.takes(takes, now)
+        if takes:  # not so while the driver writes what there is
             self._go_on_delivering()
+            self._set_reading_broker()
 
     def spares_broker(self) -> bool:
         """Whether the broker may be read also while the client takes nothing."""
@@ -355,11 +373,10 @@ class Delivering(Timing):
             return
         delivery.expire(self._now)
         self._go_on_delivering()
-        if delivery.patience_until <= self._now and self.state == OPEN:
-            if self._is_unread or self.client_excused:
-                delivery.excuse(self._now)
-            else:
-                self._end_keeper("messages are not acknowledged, and others wait for their place")
+        if delivery.patience_until > self._now or self.state != OPEN:
+            return
+        if not (self._is_unread or self.client_excused) or not delivery.excuse(self._now):
+            self._end_keeper("messages are not acknowledged, and others wait for their place")
 
     def _plan(self) -> None:
         Timing._plan(self)
@@ -375,9 +392,18 @@ class Delivering(Timing):
         if delivery is not None and (count := delivery.close(self._now)):
             self.counters.add(HOLD_DISCARDED + DISCARDS.get(event, Discard.ENDED), count)
 
-    def _leave(self, event: Event) -> None:
+    def _stop_delivering(self, event: Event) -> None:
+        """The client has said its last, or the broker has: what still comes passes, read on from where it was left."""
+        held = self.broker_held
         self._end_delivery(event)
+        self._will_resume_broker = False
+        if held:
+            self._broker_packets(held)
+        self._set_reading_broker()
+
+    def _leave(self, event: Event) -> None:
         Timing._leave(self, event)
+        self._stop_delivering(event)
 
     def _keep_broker(self, data: bytes, at: int, need: int) -> None:
         self._broker_tail = bytearray(data[at:])

@@ -23,10 +23,13 @@ cdef class Delivery:
     cdef dict _windows
     cdef set _shared
     cdef double _shared_since
+    cdef bint _is_excused
+    cdef set _received
     cdef bint _is_full
     cdef bint _was_counted
     cdef bint _large
     cdef int _decided
+    cdef bint _is_parked
     cdef public bint may_resume
     cdef readonly bint has_freed
     cdef bint _delays
@@ -59,6 +62,9 @@ cdef class Delivery:
     cdef void _look_at_parked(self) except *
     cpdef void takes(self, bint takes, double now) except *
     cpdef void acknowledged(self, int packet_id, double now) except *
+    cpdef void received(self, int packet_id, double now) except *
+    cpdef void parked(self, double now) except *
+    cpdef bint excuse(self, double now) except -1
     @cython.locals(place=cython.uint)
     cdef void _free(self, object taken, double now) except *
     cpdef int close(self, double now) except -1

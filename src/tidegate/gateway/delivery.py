@@ -54,6 +54,10 @@ class Delivery:
         """Those of them in windows that others share."""
         self._shared_since = 0.0
         """When one of these was acknowledged last, or the first of them went on."""
+        self._is_excused = False
+        """That was put off, as it could not be heard, and it has acknowledged none of them since."""
+        self._received: set[int] = set()
+        """Messages of QoS 2 with places in windows that it has acknowledged by PUBREC."""
         self._is_full = False
         """The client does not take what is written to it."""
         self._was_counted = False
@@ -62,6 +66,8 @@ class Delivery:
         """The message that is parked has its place in the hold, as it is too large to be kept."""
         self._decided = -1
         """The action for it, once its turn has come; -1: it has not."""
+        self._is_parked = False
+        """The broker is not read because of it."""
         self.may_resume = False
         """What is parked may go on: `Exchange.resume_broker` is to be called."""
         self.has_freed = False
@@ -82,6 +88,7 @@ class Delivery:
         shared subscription, so nobody else gets it. PARKED: the broker is not to be read until `may_resume`.
         """
         self._now = now
+        self._is_parked = False
         counted = self._was_counted
         self._was_counted = False
         if self._decided >= 0:
@@ -133,6 +140,10 @@ class Delivery:
             if taken is not None:
                 if self._windows is None:
                     self._windows = {}
+                before = self._windows.get(publish.packet_id)
+                if before is not None:  # the broker uses its identifier once more
+                    self._free(before, self._now)
+                    self._received.discard(publish.packet_id)
                 self._windows[publish.packet_id] = taken
                 if engine.shares:
                     if not self._shared:
@@ -164,11 +175,12 @@ class Delivery:
                 self.engine.tally(last.slot, DROP)
                 self._replace(name, last, data[at:end])
                 return KEPT
-            if last is None or last.packet_id:  # nothing of its kind is before it: ask what a limit says to it
+            # Nothing of its kind is before it, or it will not be dropped later: ask what a limit says to it.
+            if last is None or name == CHAIN:
                 action = self._judge(data, size, end - publish.payload, 0, True, True, False)
                 if action and action != DELAY:
                     return KEPT
-                conflates = action == DELAY and self.engine.conflates
+                conflates = self.engine.conflates
         if not self._has_room(size, must):
             if must:
                 self._was_counted = decided
@@ -388,18 +400,39 @@ class Delivery:
         if taken is not None:
             self._free(taken, now)
             self.has_freed = True
+            self._received.discard(packet_id)
             if packet_id in self._shared:
                 self._shared.discard(packet_id)
                 self._shared_since = now
+                self._is_excused = False
+
+    def received(self, packet_id: int, now: float) -> None:
+        """The client has sent PUBREC, so PUBCOMP is the last that it has to say, once the broker has sent PUBREL."""
+        if self._windows is None or packet_id not in self._windows:
+            return
+        if self._is_parked:
+            self.acknowledged(packet_id, now)
+        else:
+            self._received.add(packet_id)
+
+    def parked(self, now: float) -> None:
+        """The broker is not read until something may go on: nor are its PUBRELs, so nothing may wait for these."""
+        self._is_parked = True
+        while self._received:
+            self.acknowledged(self._received.pop(), now)
 
     @property
     def patience_until(self) -> float:
         """Seconds of the clock until which it may keep its places in shared windows without a sign of life; NEVER."""
         return self._shared_since + OWED_TIME if self._shared else NEVER
 
-    def excuse(self, now: float) -> None:
-        """Its acknowledgements cannot have been read."""
+    def excuse(self, now: float) -> bool:
+        """Whether its time begins anew, as its acknowledgements may wait unread: once, until one has come."""
+        if self._is_excused:
+            return False
+        self._is_excused = True
         self._shared_since = now
+        return True
 
     def _free(self, taken: object, now: float) -> None:
         for place in taken if isinstance(taken, tuple) else (taken,):

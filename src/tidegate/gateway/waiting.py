@@ -141,6 +141,8 @@ class Waiting:
         """A heap: due, key. Those that no longer agree with their queue are passed over."""
         self._armed_for = NEVER
         self._is_run = False
+        self._cut: dict[Owner, None] = {}
+        """Those that were cut since `run`, which has written what they have to say."""
         self._running: Queue | None = None
         """The queue that is being served: it stays, and stays announced, also while it is empty."""
 
@@ -155,7 +157,8 @@ class Waiting:
     def grew(self, owner: Owner, address: bytes, size: int) -> None:
         """What waits of `owner`, something at least, takes so many bytes more.
 
-        When that is too much, of the address that holds the most the connection that does is cut.
+        When that is too much, of the address that holds the most the connection that does is cut. What others then go
+        on with waits for `run`: whoever is about to go by the engine's last verdict would find it to be theirs.
         """
         self._held[address] = self._held.get(address, 0) + size
         self.bytes += size
@@ -163,7 +166,9 @@ class Waiting:
             largest = max(self._holders[max(self._held, key=lambda one: self._held[one])], key=lambda one: one.holds())
             largest.cut()
             if largest is not owner:
-                largest.flush()
+                self._cut[largest] = None
+                if not self._is_run:
+                    self._arm(0.0)
         self._tell()
 
     def gave(self, address: bytes, size: int, count: int = 1) -> None:
@@ -287,6 +292,8 @@ class Waiting:
         finally:
             self._is_run = False
             self._arm(self.next_at)
+        touched.update(self._cut)
+        self._cut.clear()
         for owner in touched:
             owner.flush()
         self.wake_others()

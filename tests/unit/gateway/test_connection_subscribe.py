@@ -10,6 +10,7 @@ from support.held import ALL, LEAVE, dismissal
 from support.limits import engine, host, limit, rate
 from support.playbook import ADDRESS, Playbook, connack, connect, door_of, publish, waiting_room
 from support.subscribing import (
+    QUOTA,
     filters,
     granted,
     on_subscribe,
@@ -352,6 +353,13 @@ class TestHeld:
         play.client(request("a", "a/b/c"))
         play.connection.broker_closed(False)
         assert taken(play, of=2) == 0
+
+    def test_of_two_with_one_identifier_each_has_its_own_answer(self) -> None:
+        play = opened(on_subscribe(concurrent=ByClass(1), topic=("counted/#",)))
+        play.client(request("denied"), request("counted/1"))
+        play.broker(granted(0x87), granted(0)).take()
+        play.client(request("counted/2"))
+        assert suback(play.take()[0]).reasons == [QUOTA]
 
 
 class TestReload:

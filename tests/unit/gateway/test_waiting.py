@@ -356,6 +356,9 @@ class TestWhatIsHeld:
         assert (a.cuts, b.cuts) == (0, 0)
         c.hold(1)
         assert (a.cuts, b.cuts, c.cuts) == (0, 1, 0)
+        assert b.flushes == 0, "a is in the middle of a decision"
+        assert scene.armed[-1] == 0.0
+        scene.waiting.run(0.0)
         assert b.flushes == 1
         assert scene.counters.value(HOLD_BYTES) == 401
 

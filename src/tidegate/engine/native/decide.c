@@ -137,7 +137,7 @@ bool tg_delays(const struct tg_policy *policy, const struct tg_subject *subject,
                uint32_t event)
 {
     const struct tg_entry *entries = tg_entries(policy, profile);
-    for (uint32_t e = profile->of[event]; e < profile->of[event + 1]; e++)
+    for (uint32_t e = profile->of[event]; e < profile->of[event + 1] && !subject->exempt; e++)
         for (uint32_t qos = 0; qos < 3; qos++)
             if (policy->limits[entries[e].limit].actions[subject->version == 5][qos] == TG_DELAY) return true;
     return false;
@@ -168,6 +168,19 @@ uint64_t tg_least_window(const struct tg_engine *engine, const struct tg_subject
     return least == UINT64_MAX ? 0 : least;
 }
 
+/* A message on its way to a client that is over no limit, but has to wait: whether the newest of its topic is enough. */
+static void find_conflating(const struct tg_engine *engine, const struct tg_subject *subject, const struct tg_entry *entries,
+                            const struct tg_message *message, struct tg_verdict *verdict)
+{
+    for (uint32_t m = 0; message->event == TG_DELIVER && m < verdict->matched && !verdict->conflates; m++) {
+        if (engine->matches[m].entry == TG_NONE) continue;
+        const struct tg_limit *limit = &engine->policy.limits[entries[engine->matches[m].entry].limit];
+        if (!(limit->flags & TG_CONFLATE) || limit->actions[subject->version == 5][message->qos] != TG_DELAY) continue;
+        verdict->conflates = true;
+        verdict->slot = limit->slot;
+    }
+}
+
 static void give_back(struct tg_engine *engine, uint32_t from)
 {
     while (engine->taken_count > from) tg_window_free(engine, engine->taken[--engine->taken_count].place);
@@ -195,7 +208,8 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
     const struct tg_policy *policy = &engine->policy;
     const struct tg_entry *entries = tg_entries(policy, profile);
     uint32_t matched = tg_match(engine, subject, profile, message);
-    *verdict = (struct tg_verdict){.action = TG_PASS, .limit = TG_NONE, .matched = matched, .extra = TG_NONE};
+    *verdict = (struct tg_verdict){.action = TG_PASS, .limit = TG_NONE, .slot = TG_NONE, .matched = matched,
+                                   .extra = TG_NONE};
     engine->taken_count = 0;
     engine->taken_shared = false;
     /* Whom the broker has refused may have claimed the name of one who is exempt. */
@@ -309,6 +323,7 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
             if (action > verdict->action || (action == TG_DELAY && verdict->action == TG_DELAY && longest)) {
                 verdict->action = action;
                 verdict->limit = entry->limit;
+                verdict->slot = limit->slot;
                 verdict->crowd = crowd;
                 verdict->by_window = by_window;
                 verdict->whose = whose;
@@ -329,7 +344,10 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
             tg_note(engine, who, subject->source, message, decider_slot, verdict->whose, (uint8_t)verdict->action, verdict->crowd, now_ns);
         return;
     }
-    if (message->ask) return;
+    if (message->ask) {
+        find_conflating(engine, subject, entries, message, verdict);
+        return;
+    }
     for (uint32_t m = 0; m < matched; m++)
         if (engine->matches[m].entry != TG_NONE) tally(engine, entries[engine->matches[m].entry].slot, TG_TALLY_PASSED);
 }

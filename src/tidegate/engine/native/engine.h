@@ -341,11 +341,12 @@ struct tg_message {
 struct tg_verdict {
     uint32_t action;
     uint32_t limit;             /* the one that decided; TG_NONE when the action is TG_PASS */
+    uint32_t slot;              /* its place in the segment; when it passes, that of the limit that conflates */
     uint32_t matched;
     bool crowd;                 /* it decided by a crowd's budget */
     bool by_size;               /* no wait will help */
     bool by_window;             /* the limit waits for acknowledgements: nobody knows how long */
-    bool conflates;             /* of a delay: the newest of its topic is enough */
+    bool conflates;             /* of a delay, or of what was only asked: the newest of its topic is enough */
     uint8_t then;               /* of a delay: what happens after max_delay */
     uint64_t wait;              /* ns until all budgets that refused would pass */
     uint64_t queue;             /* of a delay: what it waits for; TG_ITSELF: for what its sender has yet to do */
