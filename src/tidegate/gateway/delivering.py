@@ -373,9 +373,8 @@ class Delivering(Timing):
             return
         delivery.expire(self._now)
         self._go_on_delivering()
-        if delivery.patience_until > self._now or self.state != OPEN:
-            return
-        if not (self._is_unread or self.client_excused) or not delivery.excuse(self._now):
+        is_late = delivery.patience_until <= self._now and self.state == OPEN
+        if is_late and not ((self._is_unread or self.client_excused) and delivery.excuse(self._now)):
             self._end_keeper("messages are not acknowledged, and others wait for their place")
 
     def _plan(self) -> None:

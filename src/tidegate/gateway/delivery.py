@@ -468,7 +468,7 @@ class Delivery:
             self._waiting.counters.add(HOLD_DISCARDED + Discard.POOL, count)
         elif (connection := self._connection) is not None:
             connection.cut()
-            connection.flush()  # ours reaches it no longer
+            self._waiting.write_later(connection)  # ours reaches it no longer
 
     def close(self, now: float) -> int:
         """The connection has ended; how many messages were given up."""

@@ -166,10 +166,14 @@ class Waiting:
             largest = max(self._holders[max(self._held, key=lambda one: self._held[one])], key=lambda one: one.holds())
             largest.cut()
             if largest is not owner:
-                self._cut[largest] = None
-                if not self._is_run:
-                    self._arm(0.0)
+                self.write_later(largest)
         self._tell()
+
+    def write_later(self, owner: Owner) -> None:
+        """Have `run` write what `owner` has to say, which was cut."""
+        self._cut[owner] = None
+        if not self._is_run:
+            self._arm(0.0)
 
     def gave(self, address: bytes, size: int, count: int = 1) -> None:
         """`count` messages, of `size` bytes together, wait no longer."""

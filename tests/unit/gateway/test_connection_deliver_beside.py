@@ -1,4 +1,4 @@
-"""Limits on `deliver` beside all else in a connection: its end, other limits, a reload, a full worker."""
+"""Limits on `deliver` beside all else that a connection goes through: leaving, other limits, a reload, a full hold."""
 
 import os
 
