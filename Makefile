@@ -74,7 +74,7 @@ sanitize: .venv/.dev
 	@LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 		PYTHONPATH="$$(echo $(SANITIZED)/python*/site-packages)" \
-		$(BIN)/python -m pytest -q -p no:cacheprovider --no-header tests/unit/mqtt tests/unit/engine tests/unit/gateway/test_connection*.py \
+		$(BIN)/python -m pytest -q -n 2 -p no:cacheprovider --no-header tests/unit/mqtt tests/unit/engine tests/unit/gateway/test_connection*.py \
 		tests/unit/gateway/test_hold.py tests/unit/gateway/test_relay.py tests/property
 
 test: .venv/.dev node_modules/.installed
