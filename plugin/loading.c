@@ -1,0 +1,157 @@
+/* Policies: the first one, which must load, and those that come after it, which replace it if they can be used.
+ *
+ * A policy file numbers its limits from 0, whatever was there before. In memory of its own the plugin gives them their places
+ * by identity, so that a limit that stays keeps its budgets. What a plugin cannot do is changed in the private copy:
+ * nothing can be delayed here, so such limits refuse, and nobody tells the plugin of acknowledgements, so there are no windows. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gcra.h"
+#include "plugin.h"
+
+static void forget_slot(struct tg_segment *segment, uint32_t slot)
+{
+    memset(segment->slot[slot].crowd, 0, sizeof segment->slot[slot].crowd);
+    memset(segment->slot[slot].quota, 0, sizeof segment->slot[slot].quota);
+    for (unsigned i = 0; i < TG_TALLIES; i++) segment->tallies[(size_t)i * segment->slots + slot] = 0;
+}
+
+/* Finds each limit the place that it had, or one that nobody has. `places` has room for 2 * slots words. */
+static void place_limits(struct plugin *plugin, struct tg_limit *limits, uint32_t count, uint32_t *places)
+{
+    uint32_t slots = plugin->memory.segment.slots, room = 1, free_slot = 0;
+    uint64_t *identities = plugin->identities;
+    while (room < 2 * slots) room *= 2;
+    memset(places, 0, room * sizeof *places); /* slot + 1, by identity: a hash already */
+    for (uint32_t slot = 0; slot < slots; slot++) {
+        if (identities[slot] == 0) continue;
+        uint32_t at = (uint32_t)identities[slot] & (room - 1);
+        while (places[at] != 0) at = (at + 1) & (room - 1);
+        places[at] = slot + 1;
+    }
+    uint8_t *taken = (uint8_t *)(places + room);
+    memset(taken, 0, slots);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t at = (uint32_t)limits[i].identity & (room - 1);
+        while (places[at] != 0 && identities[places[at] - 1] != limits[i].identity) at = (at + 1) & (room - 1);
+        limits[i].slot = places[at] == 0 ? TG_NONE : places[at] - 1;
+        if (places[at] != 0) taken[places[at] - 1] = 1;
+    }
+    for (unsigned round = 0; round < 2; round++) { /* unused ones first, so that counters end as late as may be */
+        free_slot = 0;
+        for (uint32_t i = 0; i < count; i++) {
+            if (limits[i].slot != TG_NONE) continue;
+            while (free_slot < slots && (taken[free_slot] || (round == 0 && identities[free_slot] != 0))) free_slot++;
+            if (free_slot == slots) break;
+            forget_slot(&plugin->memory.segment, free_slot);
+            plugin->told_anew = true;
+            taken[free_slot] = 1;
+            identities[free_slot] = limits[i].identity;
+            limits[i].slot = free_slot;
+        }
+    }
+}
+
+static uint8_t without_delay(uint8_t event, uint8_t action)
+{
+    if (action != TG_DELAY) return action;
+    return event == TG_WILL || event == TG_DELIVER ? TG_DROP : TG_REJECT;
+}
+
+/* Makes the private copy fit for what a plugin can do. */
+static void adapt(struct plugin *plugin, struct tg_limit *limits, uint32_t count)
+{
+    plugin->events = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct tg_limit *limit = &limits[i];
+        plugin->events |= 1u << limit->event;
+        for (unsigned v = 0; v < 2; v++) {
+            for (unsigned qos = 0; qos < 4; qos++) {
+                limit->actions[v][qos] = without_delay(limit->event, limit->actions[v][qos]);
+                limit->then[v][qos] = without_delay(limit->event, limit->then[v][qos]);
+            }
+        }
+        if (limit->event != TG_CONNECT) limit->concurrent.count = 0;
+    }
+}
+
+static bool load(struct plugin *plugin, const uint8_t *blob, size_t bytes, char error[TG_ERROR])
+{
+    bool is_private = plugin->memory.fd < 0;
+    uint32_t slots = plugin->memory.segment.slots, *places = NULL;
+    uint32_t room = 1;
+    while (room < 2 * slots) room *= 2;
+    if (is_private && (places = malloc(room * sizeof *places + slots)) == NULL) {
+        snprintf(error, TG_ERROR, "no memory to load it");
+        return false;
+    }
+    if (!tg_engine_load(&plugin->engine, blob, bytes, error)) {
+        free(places);
+        return false;
+    }
+    const struct tg_policy *policy = &plugin->engine.policy;
+    struct tg_limit *limits = (struct tg_limit *)(void *)(policy->blob + ((const uint8_t *)policy->limits - policy->blob));
+    if (is_private) place_limits(plugin, limits, policy->head->limits, places);
+    free(places);
+    adapt(plugin, limits, policy->head->limits);
+    free(plugin->room);
+    plugin->room = malloc(tg_profile_room(policy)); /* without it no client is resolved, and none passes */
+    plugin->loads++;
+    return true;
+}
+
+static bool load_file(struct plugin *plugin, char error[TG_ERROR])
+{
+    size_t bytes;
+    uint8_t *blob = tgm_read_file(plugin->options.policy, &bytes, error);
+    if (blob == NULL) return false;
+    bool good = true;
+    if (plugin->memory.base == NULL) { /* so many limits, if it is one: its head is checked by `load` */
+        struct tg_head head = {.limits = 0};
+        memcpy(&head, blob, bytes < sizeof head ? bytes : sizeof head);
+        uint32_t limits = head.limits <= TG_MAX_LIMITS ? head.limits : 0;
+        good = tgm_private_memory(&plugin->memory, limits, plugin->options.buckets, error);
+        if (good) {
+            plugin->identities = calloc(plugin->memory.segment.slots, sizeof *plugin->identities);
+            good = plugin->identities != NULL && tg_engine_init(&plugin->engine, &plugin->memory.segment, 0, 0);
+            if (!good) snprintf(error, TG_ERROR, "no memory for the engine");
+        }
+    }
+    good = good && load(plugin, blob, bytes, error);
+    free(blob);
+    return good;
+}
+
+bool tgm_begin(struct plugin *plugin)
+{
+    char error[TG_ERROR];
+    plugin->memory.fd = -1;
+    if (!load_file(plugin, error)) {
+        tgm_log(MOSQ_LOG_ERR, "%s: %s; the broker does not start without its limits", plugin->options.policy, error);
+        return false;
+    }
+    tgm_log(MOSQ_LOG_NOTICE, "%u limits of %s are in force", plugin->engine.policy.head->limits, plugin->options.policy);
+    return true;
+}
+
+void tgm_reload(struct plugin *plugin)
+{
+    char error[TG_ERROR];
+    if (plugin->options.policy == NULL) return; /* a segment's are followed as they come */
+    if (load_file(plugin, error))
+        tgm_log(MOSQ_LOG_NOTICE, "%u limits of %s are in force", plugin->engine.policy.head->limits, plugin->options.policy);
+    else
+        tgm_log(MOSQ_LOG_ERR, "%s: %s; the %u limits that were in force stay so", plugin->options.policy, error,
+                plugin->engine.policy.head->limits);
+}
+
+void tgm_follow(struct plugin *plugin) { (void)plugin; }
+
+void tgm_end(struct plugin *plugin)
+{
+    tg_engine_free(&plugin->engine);
+    free(plugin->room);
+    free(plugin->identities);
+    tgm_release(&plugin->memory);
+}

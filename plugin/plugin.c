@@ -1,0 +1,46 @@
+/* Beginning and end: what Mosquitto looks for in the file. */
+#include <stdlib.h>
+
+#include "plugin.h"
+
+#define EXPORT __attribute__((visibility("default")))
+#define API 5
+
+EXPORT int mosquitto_plugin_version(int supported_version_count, const int *supported_versions)
+{
+    for (int i = 0; i < supported_version_count; i++)
+        if (supported_versions[i] == API) return API;
+    return -1;
+}
+
+static void destroy(struct plugin *plugin)
+{
+    tgm_unregister_all(plugin);
+    tgm_forget_all(plugin);
+    tgm_end(plugin);
+    free(plugin);
+}
+
+EXPORT int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userdata, struct mosquitto_opt *options,
+                                 int option_count)
+{
+    struct plugin *plugin = calloc(1, sizeof *plugin);
+    if (plugin == NULL) return MOSQ_ERR_NOMEM;
+    plugin->identifier = identifier;
+    plugin->memory.fd = -1;
+    tgm_find_broker(&plugin->broker);
+    if (!tgm_read_options(&plugin->options, options, option_count) || !tgm_begin(plugin) || !tgm_register(plugin)) {
+        destroy(plugin);
+        return MOSQ_ERR_INVAL;
+    }
+    *userdata = plugin;
+    return MOSQ_ERR_SUCCESS;
+}
+
+EXPORT int mosquitto_plugin_cleanup(void *userdata, struct mosquitto_opt *options, int option_count)
+{
+    (void)options;
+    (void)option_count;
+    if (userdata != NULL) destroy(userdata);
+    return MOSQ_ERR_SUCCESS;
+}

@@ -1,0 +1,173 @@
+/* The plugin: the engine inside Mosquitto, decided by the same policy as the gateway's.
+ *
+ * In reading order:
+ *   broker.c    what this broker can do: one binary serves 2.0 and 2.1
+ *   options.c   plugin_opt_... of mosquitto.conf
+ *   memory.c    the memory that limits are kept in: of its own, or a control plane's
+ *   loading.c   policies: read, made fit for what a plugin can do, replaced
+ *   clients.c   who is connected: classes and limits of each, found once
+ *   deciding.c  what is asked of the engine, and what its verdict is to the broker
+ *   events.c    the broker's calls
+ *   report.c    metrics below $SYS, and one line of log for each change
+ *   plugin.c    beginning and end
+ *
+ * Mosquitto has one thread, so nothing here locks. Nothing is allocated for a message and no file is touched by one: memory is
+ * taken when a client comes or a policy is loaded, files are looked at by TICK and RELOAD.
+ */
+#ifndef TIDEGATE_PLUGIN_H
+#define TIDEGATE_PLUGIN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <mosquitto.h>
+#include <mosquitto_broker.h>
+#include <mosquitto_plugin.h>
+
+#include "engine.h"
+
+/* ---- What this broker can do ---- */
+
+struct broker {
+    bool is_2_1;                /* or newer */
+    int refuse_message;         /* of MESSAGE: QoS 0 discarded, v3 acknowledged, v5 told so; the connection stays */
+    int refuse_connect;         /* of BASIC_AUTH: too many, too fast */
+    int refuse_banned;
+    int no_opinion;             /* of ACL_CHECK and BASIC_AUTH: others decide */
+};
+
+void tgm_find_broker(struct broker *broker);
+/* A line in Mosquitto's log; `level` is MOSQ_LOG_... */
+void tgm_log(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+uint64_t tgm_now(void);         /* ns of CLOCK_MONOTONIC, as all processes of a segment read it */
+
+/* ---- Options ---- */
+
+#define TGM_MOST_GATEWAYS 32u
+
+struct gateway {                /* whose connections have been decided already */
+    const char *socket;         /* path of a Unix socket; NULL: the network below */
+    uint8_t family, bits, address[16];
+};
+
+enum answers { TGM_UNKNOWN, TGM_OPEN, TGM_OTHERS };
+
+struct options {
+    const char *policy, *segment;
+    struct gateway gateways[TGM_MOST_GATEWAYS];
+    unsigned gateway_count;
+    enum answers authentication, authorisation; /* who answers when the plugin has nothing against it */
+    uint64_t buckets;           /* a power of two */
+    uint32_t sys_interval;      /* seconds; 0: nothing below $SYS */
+};
+
+/* False, and it is logged why, when they cannot be obeyed. Texts are those of `given`. */
+bool tgm_read_options(struct options *options, const struct mosquitto_opt *given, int count);
+/* The address as the broker writes it: false when it is none. IPv4 in IPv6 is IPv4. */
+bool tgm_read_address(const char *text, uint8_t *family, uint8_t address[16]);
+bool tgm_is_gateway(const struct options *options, const char *address);
+
+/* ---- Memory and policies ---- */
+
+struct memory {
+    void *base;
+    size_t bytes;
+    int fd;                     /* of a shared segment, whose row is locked through it; -1: private */
+    uint32_t row;
+    uint64_t device, inode;     /* of the file that it is */
+    struct tg_segment segment;
+};
+
+bool tgm_private_memory(struct memory *memory, uint32_t limits, uint64_t buckets, char error[TG_ERROR]);
+bool tgm_attach(struct memory *memory, const char *path, char error[TG_ERROR]);
+void tgm_release(struct memory *memory);
+/* Whether another file stands behind `path` now, or this one has changed its size. */
+bool tgm_is_replaced(const struct memory *memory, const char *path);
+/* The whole of a policy file, to be freed; NULL and why. */
+uint8_t *tgm_read_file(const char *path, size_t *bytes, char error[TG_ERROR]);
+
+/* ---- Clients ---- */
+
+struct profile {                /* the limits of clients of the same classes: kept once */
+    struct profile *next;
+    uint64_t hash;
+    size_t bytes;
+    uint32_t users;
+    struct tg_profile *profile;
+};
+
+struct client {
+    struct client *next;        /* of the same chain */
+    const struct mosquitto *broker; /* who it is to the broker: the key */
+    const char *id, *username;  /* the broker's own copies, compared only: another's, and this is not he any more */
+    struct tg_who who;          /* texts are copies behind this struct */
+    struct tg_subject *subject;
+    struct profile *profile;
+    uint32_t generation;        /* of the policy that both are of; 0: none */
+    bool from_gateway;
+    bool accepted;              /* something beyond CONNECT has come from it */
+    bool refused;               /* by the plugin */
+    bool doomed;
+    struct client *next_doomed; /* to be kicked */
+    uint32_t *places;           /* of windows, which it keeps until it ends */
+    uint32_t place_count;
+};
+
+struct clients {
+    struct client **chains;
+    uint32_t mask, count;       /* mask: 0 before the first */
+    struct client *doomed;
+};
+
+#define TGM_PROFILE_CHAINS 256u
+
+struct plugin {
+    mosquitto_plugin_id_t *identifier;
+    struct broker broker;
+    struct options options;
+    struct memory memory;
+    struct tg_engine engine;
+    uint64_t generation;        /* of a shared segment: the one that is loaded */
+    uint32_t loads;             /* policies loaded; clients compare theirs */
+    uint32_t events;            /* a bit for each that has limits */
+    uint64_t *identities;       /* of a segment of its own: whose each slot is; 0: nobody's */
+    struct tg_profile *room;    /* for one that is being found */
+    struct profile *profiles[TGM_PROFILE_CHAINS];
+    struct clients clients;
+    uint32_t registered;        /* a bit for each of the broker's events */
+    bool settled;               /* the last word is ours to say, if nobody else has one */
+    bool reloading;
+    uint64_t last_tick, next_chore, next_report;
+    uint64_t event_read;
+    uint64_t *told;             /* by slot and action: sums at the last report */
+    bool told_anew;             /* a slot has changed hands */
+    uint64_t kicked;
+    char trouble[TG_ERROR];     /* what was logged last of a segment or file that cannot be used */
+};
+
+bool tgm_begin(struct plugin *plugin);      /* the first policy; false, and it is logged why */
+void tgm_reload(struct plugin *plugin);     /* SIGHUP: the former policy stays if the new one cannot be used */
+void tgm_follow(struct plugin *plugin);     /* TICK: a new generation, a new segment */
+void tgm_end(struct plugin *plugin);
+
+/* The client, its limits found; NULL when there is no memory for it. `make`: also if it has none yet. */
+struct client *tgm_client(struct plugin *plugin, const struct mosquitto *broker, bool make);
+bool tgm_resolve(struct plugin *plugin, struct client *client);
+void tgm_forget(struct plugin *plugin, const struct mosquitto *broker);
+void tgm_forget_all(struct plugin *plugin);
+void tgm_free_places(struct plugin *plugin, struct client *client);
+
+/* ---- Decisions ---- */
+
+/* Of a message: what MESSAGE returns. */
+int tgm_decide_publish(struct plugin *plugin, struct client *client, const struct mosquitto_evt_message *message);
+
+int tgm_on_event(int event, void *data, void *userdata);
+bool tgm_register(struct plugin *plugin);
+void tgm_unregister_all(struct plugin *plugin);
+
+void tgm_report(struct plugin *plugin, uint64_t now);
+void tgm_tell_transitions(struct plugin *plugin);
+
+#endif
