@@ -161,6 +161,7 @@ static void free_client(struct plugin *plugin, struct client *client)
         *link = client->next_doomed;
     }
     tgm_free_places(plugin, client);
+    if (plugin->leaving == client) plugin->leaving = NULL;
     release_profile(plugin, client->profile);
     free(client->subject);
     free(client);
@@ -191,23 +192,33 @@ void tgm_forget_all(struct plugin *plugin)
     plugin->clients = (struct clients){.chains = NULL};
 }
 
-struct client *tgm_client(struct plugin *plugin, const struct mosquitto *broker, bool make)
+struct client *tgm_known(const struct plugin *plugin, const struct mosquitto *broker)
 {
-    struct clients *clients = &plugin->clients;
+    const struct clients *clients = &plugin->clients;
     struct client *client = clients->mask == 0 ? NULL : clients->chains[chain_of(clients, broker)];
     while (client != NULL && client->broker != broker) client = client->next;
-    if (client != NULL && (client->id != mosquitto_client_id(broker) || client->username != mosquitto_client_username(broker))) {
-        tgm_forget(plugin, broker);
-        client = NULL;
-    }
-    if (client == NULL) {
-        if (!make || (clients->count >= clients->mask && !grow(clients))) return NULL;
-        client = make_client(plugin, broker);
-        if (client == NULL) return NULL;
-        struct client **chain = &clients->chains[chain_of(clients, broker)];
-        client->next = *chain;
-        *chain = client;
-        clients->count++;
-    }
+    return client;
+}
+
+struct client *tgm_new_client(struct plugin *plugin, const struct mosquitto *broker)
+{
+    struct clients *clients = &plugin->clients;
+    tgm_forget(plugin, broker);
+    if (clients->count >= clients->mask && !grow(clients)) return NULL;
+    struct client *client = make_client(plugin, broker);
+    if (client == NULL) return NULL;
+    struct client **chain = &clients->chains[chain_of(clients, broker)];
+    client->next = *chain;
+    *chain = client;
+    clients->count++;
+    return tgm_resolve(plugin, client) ? client : NULL;
+}
+
+struct client *tgm_client(struct plugin *plugin, const struct mosquitto *broker)
+{
+    struct client *client = tgm_known(plugin, broker);
+    if (client == NULL || client->leaving || client->id != mosquitto_client_id(broker)
+        || client->username != mosquitto_client_username(broker))
+        return tgm_new_client(plugin, broker);
     return client->generation == plugin->loads || tgm_resolve(plugin, client) ? client : NULL;
 }

@@ -1,41 +1,157 @@
-/* The broker's calls. Which of them the plugin asks for depends on what the policy limits. */
+/* The broker's calls. Which of them the plugin asks for depends on what the policy limits.
+ *
+ * Who may connect, publish and subscribe is no business of a limit, but a plugin that is asked has to answer:
+ *
+ *   2.1 takes PLUGIN_IGNORE as if the plugin were not there.
+ *   2.0 knows only DEFER, and where all defer it denies, though without the plugin it would have allowed. So the plugin
+ *       registers twice: first to refuse what is over a limit and else to defer, and behind all others for the last word,
+ *       which it says only where mosquitto.conf has nobody who decides (plugin_opt_authentication, plugin_opt_authorisation).
+ *       The broker puts its own files to the end with every reload, so the last word moves there again at the next TICK.
+ *
+ * At a reload both versions ask once more whether those who are connected may be: they are no new connections. */
 #include <string.h>
 
 #include "plugin.h"
 
+#define CONNECT_2_1 11          /* MOSQ_EVT_CONNECT, MOSQ_EVT_CLIENT_OFFLINE of 2.1 */
+#define CLIENT_OFFLINE_2_1 28
 #define CHORES ((uint64_t)250 * 1000000)    /* ns between two looks at what need not be done at once */
 
 static int on_message(struct plugin *plugin, const struct mosquitto_evt_message *message)
 {
     if (message->client == NULL || message->topic == NULL || message->qos > 2) return MOSQ_ERR_SUCCESS;
-    struct client *client = tgm_client(plugin, message->client, true);
+    struct client *client = tgm_client(plugin, message->client);
     if (client == NULL) return plugin->broker.refuse_message; /* no memory: what cannot be judged does not pass */
     if (client->from_gateway) return MOSQ_ERR_SUCCESS;
     return tgm_decide_publish(plugin, client, message);
 }
 
+static int on_connect(struct plugin *plugin, const struct mosquitto_evt_basic_auth *connect)
+{
+    if (plugin->reloading || connect->client == NULL) return plugin->broker.no_opinion;
+    struct client *client = tgm_new_client(plugin, connect->client);
+    if (client == NULL) return plugin->broker.refuse_connect;
+    client->announced = true;
+    if (client->from_gateway) return plugin->broker.no_opinion;
+    int outcome = tgm_decide_connect(plugin, client);
+    client->refused = outcome != plugin->broker.no_opinion;
+    return outcome;
+}
+
+static int on_acl_check(struct plugin *plugin, const struct mosquitto_evt_acl_check *check)
+{
+    if (check->access == MOSQ_ACL_SUBSCRIBE && plugin->events >> TG_SUBSCRIBE & 1) {
+        struct client *client = tgm_client(plugin, check->client);
+        if (client == NULL) return MOSQ_ERR_ACL_DENIED;
+        return client->from_gateway ? plugin->broker.no_opinion : tgm_decide_subscribe(plugin, client, check->topic);
+    }
+    if (check->access == MOSQ_ACL_WRITE && plugin->leaving != NULL && plugin->leaving->broker == check->client) {
+        struct client *client = plugin->leaving;
+        if (client->from_gateway || check->qos > 2) return plugin->broker.no_opinion;
+        return tgm_decide_will(plugin, client, check);
+    }
+    return plugin->broker.no_opinion;
+}
+
+/* When the connection has ended and its will, if it had one, has been asked about. */
+static void see_off(struct plugin *plugin)
+{
+    if (plugin->leaving != NULL) tgm_forget(plugin, plugin->leaving->broker);
+}
+
+static void on_end(struct plugin *plugin, const struct mosquitto *broker)
+{
+    see_off(plugin);
+    bool has_wills = plugin->events >> TG_WILL & 1;
+    struct client *client = has_wills && mosquitto_client_id(broker) != NULL ? tgm_client(plugin, broker) : tgm_known(plugin, broker);
+    if (client == NULL) return;
+    /* 2.0 takes the identifier from whom it refuses; 2.1 has told of everybody whom it accepted. */
+    bool failed = plugin->broker.is_2_1 ? !client->accepted : mosquitto_client_id(broker) == NULL;
+    if (failed && client->announced && !client->refused && !client->from_gateway && plugin->events >> TG_AUTH_FAILURE & 1
+        && (client->generation == plugin->loads || tgm_resolve(plugin, client)))
+        tgm_decide_failure(plugin, client);
+    if (!has_wills) {
+        tgm_forget(plugin, broker);
+        return;
+    }
+    tgm_free_places(plugin, client);
+    client->leaving = true;
+    plugin->leaving = client;
+}
+
 static void kick_the_doomed(struct plugin *plugin)
 {
+    static char id[65536]; /* an identifier's size has 16 bits, and an end is written behind it */
     while (plugin->clients.doomed != NULL) {
         struct client *client = plugin->clients.doomed;
         plugin->clients.doomed = client->next_doomed;
         client->doomed = false;
+        if (client->leaving || client->who.client_size >= sizeof id) continue;
         plugin->kicked++;
-        char id[65536]; /* the client's own ends with it */
         memcpy(id, client->who.client, client->who.client_size);
         id[client->who.client_size] = 0;
         mosquitto_kick_client_by_clientid(id, true);
     }
 }
 
+static int last_word(int event, void *data, void *userdata)
+{
+    const struct plugin *plugin = userdata;
+    if (event == MOSQ_EVT_ACL_CHECK) return plugin->options.authorisation == TGM_OPEN ? MOSQ_ERR_SUCCESS : MOSQ_ERR_PLUGIN_DEFER;
+    /* Whether somebody without a user name may come in is what allow_anonymous says, also when all defer. */
+    const struct mosquitto_evt_basic_auth *connect = data;
+    bool is_open = plugin->options.authentication == TGM_OPEN && connect->username != NULL;
+    return is_open ? MOSQ_ERR_SUCCESS : MOSQ_ERR_PLUGIN_DEFER;
+}
+
+static bool give_last_word(struct plugin *plugin, int event, bool anew)
+{
+    bool has = plugin->last_words >> event & 1, wanted = plugin->registered >> event & 1;
+    if (plugin->broker.is_2_1 || (has == wanted && !anew)) return true;
+    if (has) mosquitto_callback_unregister(plugin->identifier, event, last_word, NULL);
+    plugin->last_words &= ~(1u << event);
+    if (!wanted) return true;
+    if (mosquitto_callback_register(plugin->identifier, event, last_word, NULL, plugin) != MOSQ_ERR_SUCCESS) return false;
+    plugin->last_words |= 1u << event;
+    return true;
+}
+
+static void settle(struct plugin *plugin)
+{
+    give_last_word(plugin, MOSQ_EVT_BASIC_AUTH, true);
+    give_last_word(plugin, MOSQ_EVT_ACL_CHECK, true);
+    plugin->settled = true;
+    plugin->reloading = false;
+}
+
 static void on_tick(struct plugin *plugin)
 {
-    uint64_t now = tgm_now();
+    see_off(plugin);
     kick_the_doomed(plugin);
+    if (!plugin->settled) settle(plugin);
+    uint64_t now = tgm_now();
     if ((int64_t)(now - plugin->next_chore) < 0) return;
     plugin->next_chore = now + CHORES;
     tg_sweep(&plugin->engine, now);
     tg_window_sweep(&plugin->engine);
+    tgm_follow(plugin);
+    tgm_tell_transitions(plugin);
+    tgm_report(plugin, now);
+}
+
+static void on_accepted(struct plugin *plugin, const struct mosquitto *broker)
+{
+    struct client *client = tgm_known(plugin, broker);
+    if (client != NULL) client->accepted = true;
+}
+
+static int on_reload(struct plugin *plugin)
+{
+    plugin->reloading = true;
+    plugin->settled = false;
+    tgm_reload(plugin);
+    /* 2.0 takes anything else for an answer on behalf of all plugins, and 2.1 for a failure. */
+    return plugin->broker.is_2_1 ? MOSQ_ERR_SUCCESS : MOSQ_ERR_PLUGIN_DEFER;
 }
 
 int tgm_on_event(int event, void *data, void *userdata)
@@ -43,35 +159,93 @@ int tgm_on_event(int event, void *data, void *userdata)
     struct plugin *plugin = userdata;
     switch (event) {
     case MOSQ_EVT_MESSAGE: return on_message(plugin, data);
-    case MOSQ_EVT_TICK: on_tick(plugin); return MOSQ_ERR_SUCCESS;
-    case MOSQ_EVT_DISCONNECT: tgm_forget(plugin, ((struct mosquitto_evt_disconnect *)data)->client); return MOSQ_ERR_SUCCESS;
-    case MOSQ_EVT_RELOAD:
-        tgm_reload(plugin);
-        /* 2.0 takes anything else for an answer that is meant for all plugins, and 2.1 takes it for a failure. */
-        return plugin->broker.is_2_1 ? MOSQ_ERR_SUCCESS : MOSQ_ERR_PLUGIN_DEFER;
-    default: return MOSQ_ERR_SUCCESS;
+    case MOSQ_EVT_ACL_CHECK: return on_acl_check(plugin, data);
+    case MOSQ_EVT_BASIC_AUTH: return on_connect(plugin, data);
+    case MOSQ_EVT_RELOAD: return on_reload(plugin);
+    case MOSQ_EVT_TICK: on_tick(plugin); break;
+    case CONNECT_2_1: on_accepted(plugin, ((const struct mosquitto_evt_disconnect *)data)->client); break;
+    /* The client is the first thing in all three. */
+    case MOSQ_EVT_DISCONNECT: case CLIENT_OFFLINE_2_1: on_end(plugin, ((const struct mosquitto_evt_disconnect *)data)->client); break;
+    default: break;
     }
+    return MOSQ_ERR_SUCCESS;
 }
 
-static bool want(struct plugin *plugin, int event)
+static bool has_bans(const struct plugin *plugin)
 {
-    if (plugin->registered >> event & 1) return true;
+    const struct tg_policy *policy = &plugin->engine.policy;
+    for (uint32_t i = 0; i < policy->head->limits; i++)
+        for (unsigned v = 0; v < 2; v++)
+            for (unsigned qos = 0; qos < 3; qos++)
+                if (policy->limits[i].actions[v][qos] == TG_BAN) return true;
+    return false;
+}
+
+/* The broker's events that the policy needs: a bit for each. */
+static uint32_t needed(const struct plugin *plugin)
+{
+    uint32_t on = plugin->events;
+    uint32_t events = 1u << MOSQ_EVT_RELOAD | 1u << MOSQ_EVT_TICK | 1u << MOSQ_EVT_DISCONNECT;
+    if (on >> TG_PUBLISH & 1) events |= 1u << MOSQ_EVT_MESSAGE;
+    if (on >> TG_CONNECT & 1 || on >> TG_AUTH_FAILURE & 1 || has_bans(plugin)) events |= 1u << MOSQ_EVT_BASIC_AUTH;
+    if (on >> TG_SUBSCRIBE & 1 || on >> TG_WILL & 1) events |= 1u << MOSQ_EVT_ACL_CHECK;
+    if (plugin->broker.is_2_1) {
+        events |= 1u << CLIENT_OFFLINE_2_1;
+        if (on >> TG_AUTH_FAILURE & 1) events |= 1u << CONNECT_2_1;
+    }
+    return events;
+}
+
+static bool answered(const struct plugin *plugin, int level, uint32_t events, int event, enum answers answers, const char *option,
+                     const char *what)
+{
+    if (plugin->broker.is_2_1 || !(events >> event & 1) || answers != TGM_UNKNOWN) return true;
+    tgm_log(level, "limits on %s need plugin_opt_%s in mosquitto.conf with this version of Mosquitto: \"others\" when a file or "
+            "another plugin decides who may, \"open\" when nothing does", what, option);
+    return false;
+}
+
+bool tgm_can_enforce(const struct plugin *plugin, int level)
+{
+    uint32_t events = needed(plugin);
+    bool who = answered(plugin, level, events, MOSQ_EVT_BASIC_AUTH, plugin->options.authentication, "authentication",
+                        "connecting, bans and failed logins");
+    bool what = answered(plugin, level, events, MOSQ_EVT_ACL_CHECK, plugin->options.authorisation, "authorisation",
+                         "subscriptions and wills");
+    return who && what;
+}
+
+static bool want(struct plugin *plugin, int event, bool wanted)
+{
+    bool has = plugin->registered >> event & 1;
+    if (has == wanted) return true;
+    plugin->registered ^= 1u << event;
+    if (!wanted) {
+        mosquitto_callback_unregister(plugin->identifier, event, tgm_on_event, NULL);
+        return true;
+    }
     int outcome = mosquitto_callback_register(plugin->identifier, event, tgm_on_event, NULL, plugin);
-    if (outcome == MOSQ_ERR_SUCCESS) plugin->registered |= 1u << event;
-    else if (outcome == MOSQ_ERR_ALREADY_EXISTS) tgm_log(MOSQ_LOG_ERR, "loaded twice; keep one of its plugin lines");
+    if (outcome == MOSQ_ERR_SUCCESS) return true;
+    plugin->registered ^= 1u << event;
+    if (outcome == MOSQ_ERR_ALREADY_EXISTS) tgm_log(MOSQ_LOG_ERR, "loaded twice; keep one of its plugin lines");
     else tgm_log(MOSQ_LOG_ERR, "the broker refuses event %d: error %d", event, outcome);
-    return outcome == MOSQ_ERR_SUCCESS;
+    return false;
 }
 
 bool tgm_register(struct plugin *plugin)
 {
-    return want(plugin, MOSQ_EVT_RELOAD) && want(plugin, MOSQ_EVT_TICK) && want(plugin, MOSQ_EVT_DISCONNECT)
-           && want(plugin, MOSQ_EVT_MESSAGE);
+    uint32_t events = needed(plugin);
+    const struct options *options = &plugin->options;
+    if (!plugin->broker.is_2_1 && options->authentication == TGM_UNKNOWN) events &= ~(1u << MOSQ_EVT_BASIC_AUTH);
+    if (!plugin->broker.is_2_1 && options->authorisation == TGM_UNKNOWN) events &= ~(1u << MOSQ_EVT_ACL_CHECK);
+    for (int event = 1; event < 32; event++)
+        if (!want(plugin, event, events >> event & 1)) return false;
+    return give_last_word(plugin, MOSQ_EVT_BASIC_AUTH, false) && give_last_word(plugin, MOSQ_EVT_ACL_CHECK, false);
 }
 
 void tgm_unregister_all(struct plugin *plugin)
 {
-    for (int event = 0; event < 32; event++)
-        if (plugin->registered >> event & 1) mosquitto_callback_unregister(plugin->identifier, event, tgm_on_event, NULL);
-    plugin->registered = 0;
+    for (int event = 1; event < 32; event++) want(plugin, event, false);
+    give_last_word(plugin, MOSQ_EVT_BASIC_AUTH, false);
+    give_last_word(plugin, MOSQ_EVT_ACL_CHECK, false);
 }

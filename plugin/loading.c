@@ -45,7 +45,7 @@ static void place_limits(struct plugin *plugin, struct tg_limit *limits, uint32_
             while (free_slot < slots && (taken[free_slot] || (round == 0 && identities[free_slot] != 0))) free_slot++;
             if (free_slot == slots) break;
             forget_slot(&plugin->memory.segment, free_slot);
-            plugin->told_anew = true;
+            for (unsigned k = 0; plugin->told != NULL && k < TG_TALLIES; k++) plugin->told[(size_t)k * slots + free_slot] = 0;
             taken[free_slot] = 1;
             identities[free_slot] = limits[i].identity;
             limits[i].slot = free_slot;
@@ -139,11 +139,14 @@ void tgm_reload(struct plugin *plugin)
 {
     char error[TG_ERROR];
     if (plugin->options.policy == NULL) return; /* a segment's are followed as they come */
-    if (load_file(plugin, error))
+    if (load_file(plugin, error)) {
         tgm_log(MOSQ_LOG_NOTICE, "%u limits of %s are in force", plugin->engine.policy.head->limits, plugin->options.policy);
-    else
+        tgm_can_enforce(plugin, MOSQ_LOG_ERR);
+        tgm_register(plugin);
+    } else {
         tgm_log(MOSQ_LOG_ERR, "%s: %s; the %u limits that were in force stay so", plugin->options.policy, error,
                 plugin->engine.policy.head->limits);
+    }
 }
 
 void tgm_follow(struct plugin *plugin) { (void)plugin; }
@@ -153,5 +156,6 @@ void tgm_end(struct plugin *plugin)
     tg_engine_free(&plugin->engine);
     free(plugin->room);
     free(plugin->identities);
+    free(plugin->told);
     tgm_release(&plugin->memory);
 }

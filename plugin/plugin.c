@@ -29,7 +29,8 @@ EXPORT int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userd
     plugin->identifier = identifier;
     plugin->memory.fd = -1;
     tgm_find_broker(&plugin->broker);
-    if (!tgm_read_options(&plugin->options, options, option_count) || !tgm_begin(plugin) || !tgm_register(plugin)) {
+    if (!tgm_read_options(&plugin->options, options, option_count) || !tgm_begin(plugin)
+        || !tgm_can_enforce(plugin, MOSQ_LOG_ERR) || !tgm_register(plugin)) {
         destroy(plugin);
         return MOSQ_ERR_INVAL;
     }

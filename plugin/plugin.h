@@ -7,6 +7,7 @@
  *   loading.c   policies: read, made fit for what a plugin can do, replaced
  *   clients.c   who is connected: classes and limits of each, found once
  *   deciding.c  what is asked of the engine, and what its verdict is to the broker
+ *   bans.c      who is kept out, and until when
  *   events.c    the broker's calls
  *   report.c    metrics below $SYS, and one line of log for each change
  *   plugin.c    beginning and end
@@ -106,8 +107,10 @@ struct client {
     struct profile *profile;
     uint32_t generation;        /* of the policy that both are of; 0: none */
     bool from_gateway;
-    bool accepted;              /* something beyond CONNECT has come from it */
-    bool refused;               /* by the plugin */
+    bool announced;             /* BASIC_AUTH came before it */
+    bool accepted;              /* by the broker; known of 2.1 alone */
+    bool refused;               /* by the plugin, when it connected */
+    bool leaving;               /* its connection has ended: what the broker asks now is of its will */
     bool doomed;
     struct client *next_doomed; /* to be kicked */
     uint32_t *places;           /* of windows, which it keeps until it ends */
@@ -122,6 +125,9 @@ struct clients {
 
 #define TGM_PROFILE_CHAINS 256u
 
+struct ban { uint64_t key, until, first; uint32_t count; }; /* ns; until: 0 for a free place */
+#define TGM_BANS 1024u          /* a power of two */
+
 struct plugin {
     mosquitto_plugin_id_t *identifier;
     struct broker broker;
@@ -135,14 +141,19 @@ struct plugin {
     struct tg_profile *room;    /* for one that is being found */
     struct profile *profiles[TGM_PROFILE_CHAINS];
     struct clients clients;
+    struct client *leaving;     /* the last whose connection has ended, until TICK */
+    struct ban bans[TGM_BANS];
     uint32_t registered;        /* a bit for each of the broker's events */
-    bool settled;               /* the last word is ours to say, if nobody else has one */
-    bool reloading;
-    uint64_t last_tick, next_chore, next_report;
+    uint32_t last_words;        /* likewise: those of which the plugin says the last word as well */
+    bool settled;               /* it does so behind all others */
+    bool reloading;             /* from RELOAD to TICK the broker asks again about clients that are connected */
+    bool told_order;            /* it was logged that another plugin answers first */
+    uint64_t next_chore, next_report;
+    uint32_t report_at;         /* limits before it are in the present report */
     uint64_t event_read;
     uint64_t *told;             /* by slot and action: sums at the last report */
-    bool told_anew;             /* a slot has changed hands */
-    uint64_t kicked;
+    uint64_t kicked, kicked_told;
+    uint32_t clients_told, loads_told;
     char trouble[TG_ERROR];     /* what was logged last of a segment or file that cannot be used */
 };
 
@@ -151,21 +162,36 @@ void tgm_reload(struct plugin *plugin);     /* SIGHUP: the former policy stays i
 void tgm_follow(struct plugin *plugin);     /* TICK: a new generation, a new segment */
 void tgm_end(struct plugin *plugin);
 
-/* The client, its limits found; NULL when there is no memory for it. `make`: also if it has none yet. */
-struct client *tgm_client(struct plugin *plugin, const struct mosquitto *broker, bool make);
+/* The client, its limits found; NULL when there is no memory for it. */
+struct client *tgm_client(struct plugin *plugin, const struct mosquitto *broker);
+/* A client that has just sent CONNECT, whatever was known by this pointer before. */
+struct client *tgm_new_client(struct plugin *plugin, const struct mosquitto *broker);
+/* The one that is known by this pointer, as it was when it was seen last; NULL when none is. */
+struct client *tgm_known(const struct plugin *plugin, const struct mosquitto *broker);
 bool tgm_resolve(struct plugin *plugin, struct client *client);
 void tgm_forget(struct plugin *plugin, const struct mosquitto *broker);
 void tgm_forget_all(struct plugin *plugin);
 void tgm_free_places(struct plugin *plugin, struct client *client);
 
-/* ---- Decisions ---- */
+/* ---- Decisions: what the callback returns ---- */
 
-/* Of a message: what MESSAGE returns. */
 int tgm_decide_publish(struct plugin *plugin, struct client *client, const struct mosquitto_evt_message *message);
+int tgm_decide_connect(struct plugin *plugin, struct client *client);
+int tgm_decide_subscribe(struct plugin *plugin, struct client *client, const char *filter);
+int tgm_decide_will(struct plugin *plugin, struct client *client, const struct mosquitto_evt_acl_check *will);
+/* The broker has refused it. */
+void tgm_decide_failure(struct plugin *plugin, struct client *client);
+
+void tgm_ban(struct plugin *plugin, const struct client *client, uint32_t limit, uint64_t now);
+bool tgm_is_banned(struct plugin *plugin, const struct client *client, uint64_t now);
+
+/* ---- Calls ---- */
 
 int tgm_on_event(int event, void *data, void *userdata);
 bool tgm_register(struct plugin *plugin);
 void tgm_unregister_all(struct plugin *plugin);
+/* Whether the broker can be asked for all that the policy needs; logs what it cannot. */
+bool tgm_can_enforce(const struct plugin *plugin, int level);
 
 void tgm_report(struct plugin *plugin, uint64_t now);
 void tgm_tell_transitions(struct plugin *plugin);

@@ -1,0 +1,144 @@
+"""Who may connect, publish, subscribe and leave a will is the same with the plugin as without it."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from support import wire
+from support.broker import Broker
+from support.limited import Watcher, burst, login, told, unique
+from support.plugged import ROOMY, Plugged, plugged
+from support.raw import RawClient
+from support.sides import password_file
+from support.wait import until
+
+EVERYTHING = "".join(
+    f'[[limit]]\nname = "{on}"\non = "{on}"\n{per}rate = "1000000/s burst 1000000"\non_excess = "{action}"\n'
+    for on, per, action in (
+        ("publish", "", "reject"),
+        ("connect", 'per = "ip"\n', "reject"),
+        ("subscribe", "", "reject"),
+        ("will", "", "drop"),
+        ("auth_failure", 'per = "ip"\n', "ban"),
+    )
+)
+"""Limits on all that the plugin can be asked about, which nothing here exceeds."""
+
+ACL = "topic read shared/#\nuser watcher\ntopic readwrite #\nuser plant\ntopic readwrite plant/#\ntopic write shared/#\npattern readwrite own/%u/#\n"
+USERS = ((None, "any"), ("plant", "secret"), ("plant", "wrong"), ("guest", "any"), ("", ""))
+TOPICS = ("plant/a", "shared/a", "own/plant/a", "own/guest/a", "$SYS/a", "other")
+FILTERS = (*TOPICS, "#", "plant/#", "$share/g/plant/#", "$SYS/#")
+
+
+def outcome(broker: Broker, version: int, user: str | None, password: str) -> list[object]:
+    """All that this user finds out about what he may."""
+    flags, rest = login(user, password)
+    found: list[object] = []
+    with RawClient(broker.port, version) as client:
+        client.send(wire.connect(version, unique("c"), flags=0x02 | flags, rest=rest))
+        answer = client.read()
+        found.append(None if answer is None else wire.tell(answer, version))
+        if answer is None or wire.body_of(answer)[1] != 0:
+            return found
+        for number, name in enumerate(FILTERS, 1):
+            client.send(wire.subscribe(version, (name, 1), packet_id=number))
+            found.append([line for line in told(client) if line.startswith("SUBACK")])
+        for number, name in enumerate(TOPICS, 1):
+            client.send(burst(version, name, 1, 1, first_id=number))
+            found.append([line for line in told(client) if line.startswith("PUBACK")])
+    with Watcher(broker, "#", username="watcher", password="watcher") as watcher:
+        for name in TOPICS:
+            with RawClient(broker.port, version) as client:
+                will = wire.properties(version) + wire.field(name) + wire.field("will")
+                client.connect(unique("c"), flags=0x06 | flags, rest=will + rest)
+        # One that is always allowed comes last. (What is retained of $SYS is no will.)
+        with RawClient(broker.port, version) as client:
+            will = wire.properties(version) + wire.field("shared/end") + wire.field("will")
+            client.connect(
+                unique("c"), flags=0x06 | login("watcher", "watcher")[0], rest=will + login("watcher", "watcher")[1]
+            )
+        found.append(sorted(topic for topic, payload in watcher.messages_until("shared/end") if payload == b"will"))
+    return found
+
+
+Case = tuple[str, str, bool]
+CASES: dict[str, Callable[[Path], Case]] = {
+    "open": lambda _: ("plugin_opt_authentication open\nplugin_opt_authorisation open", "", True),
+    "closed": lambda _: ("plugin_opt_authentication others\nplugin_opt_authorisation open", "", False),
+    "passwords": lambda d: (
+        "plugin_opt_authentication others\nplugin_opt_authorisation open",
+        f"password_file {password_file(d, 'plant:secret', 'watcher:watcher')}",
+        False,
+    ),
+    "passwords, anonymous": lambda d: (
+        "plugin_opt_authentication others\nplugin_opt_authorisation open",
+        f"password_file {password_file(d, 'plant:secret', 'watcher:watcher')}",
+        True,
+    ),
+    "acl": lambda d: (
+        "plugin_opt_authentication open\nplugin_opt_authorisation others",
+        f"acl_file {acl_file(d)}",
+        True,
+    ),
+    "passwords and acl": lambda d: (
+        "plugin_opt_authentication others\nplugin_opt_authorisation others",
+        f"password_file {password_file(d, 'plant:secret', 'watcher:watcher')}\nacl_file {acl_file(d)}",
+        True,
+    ),
+    # What was open when the plugin's lines were written, and is not any more.
+    "passwords and acl, untold": lambda d: (
+        "plugin_opt_authentication open\nplugin_opt_authorisation open",
+        f"password_file {password_file(d, 'plant:secret', 'watcher:watcher')}\nacl_file {acl_file(d)}",
+        True,
+    ),
+}
+
+
+def acl_file(directory: Path) -> Path:
+    """A file of what users may."""
+    file = directory / "acl"
+    file.write_text(ACL)
+    return file
+
+
+@contextmanager
+def bare(directory: Path, extra: str, anonymous: bool) -> Iterator[Broker]:
+    """The same broker without the plugin."""
+    broker = Broker(directory, extra, anonymous=anonymous)
+    broker.start()
+    try:
+        yield broker
+    finally:
+        broker.stop()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nobody_may_more_or_less(tmp_path: Path, name: str) -> None:
+    options, extra, anonymous = CASES[name](tmp_path)
+    extra = f"{ROOMY}\nlog_type all\n{extra}"
+    found = []
+    sides: tuple[AbstractContextManager[Broker | Plugged], ...] = (
+        bare(tmp_path / "a", extra, anonymous),
+        plugged(tmp_path / "b", EVERYTHING, options=options, extra=extra, anonymous=anonymous),
+    )
+    for side in sides:
+        with side as broker:
+            seen: list[object] = [
+                outcome(broker, version, user, password) for version in (wire.V311, wire.V5) for user, password in USERS
+            ]
+            # The same after a reload, which asks once more about everybody who is connected.
+            with RawClient(broker.port) as staying:
+                flags, rest = login("plant", "secret")
+                staying.send(wire.connect(wire.V311, unique("c"), flags=0x02 | flags, rest=rest))
+                answer = staying.read()
+                seen.append(answer)
+                broker.process.send(signal.SIGHUP)
+                until(lambda: "Reloading config" in broker.log(), "the reload")
+                if answer is not None and wire.body_of(answer)[1] == 0:
+                    seen.append(staying.until_fence())
+            seen += [outcome(broker, wire.V5, user, password) for user, password in USERS]
+            found.append(seen)
+    assert found[0] == found[1]

@@ -1,0 +1,133 @@
+"""The plugin in a real Mosquitto: connections, subscriptions, wills, failed logins, bans."""
+
+from pathlib import Path
+
+from support import wire
+from support.limited import Watcher, burst, every_version, join, login, told, unique
+from support.plugged import Plugged, plugged
+from support.raw import CLOSED, RawClient
+from support.sides import password_file
+from support.wait import until
+
+OPEN = "plugin_opt_authentication open\nplugin_opt_authorisation open"
+REFUSED = {wire.V31: 5, wire.V311: 5, wire.V5: 0x87}
+"""CONNACK of 2.0 for whom a plugin refuses."""
+
+
+def connack(
+    broker: Plugged, client_id: str, version: int, user: str | None = None, password: str = "any"
+) -> int | None:
+    """The answer to a CONNECT; None when there is none. The connection is closed."""
+    flags, rest = login(user, password)
+    with RawClient(broker.port, version) as client:
+        client.send(wire.connect(version, client_id, flags=0x02 | flags, rest=rest))
+        data = client.read()
+        return None if data is None else wire.body_of(data)[1]
+
+
+@every_version
+def test_connections_are_limited_by_their_rate(tmp_path: Path, version: int) -> None:
+    policy = '[[limit]]\nname = "r"\non = "connect"\nper = "ip"\nrate = "3/h burst 3"\non_excess = "reject"\n'
+    with plugged(tmp_path / "b", policy, options=OPEN) as broker:
+        assert [connack(broker, unique("c"), version) for _ in range(5)] == [
+            0,
+            0,
+            0,
+            REFUSED[version],
+            REFUSED[version],
+        ]
+
+
+def test_connections_are_limited_by_their_number(tmp_path: Path) -> None:
+    policy = '[[limit]]\nname = "n"\non = "connect"\nper = "ip"\nconcurrent = 2\non_excess = "reject"\n'
+    with plugged(tmp_path / "b", policy, options=OPEN) as broker:
+        first, second = join(broker.port, unique("c")), join(broker.port, unique("c"))
+        assert connack(broker, unique("c"), wire.V311) == 5
+        first.close()
+        until(lambda: connack(broker, unique("c"), wire.V311) == 0, "the place of the one that has gone")
+        second.close()
+
+
+def test_drop_closes_without_an_answer(tmp_path: Path) -> None:
+    policy = '[[limit]]\nname = "d"\non = "connect"\nper = "ip"\nrate = "1/h burst 1"\non_excess = "drop"\n'
+    with plugged(tmp_path / "b", policy, options=OPEN) as broker:
+        assert [connack(broker, unique("c"), wire.V5) for _ in range(2)] == [0, None]
+
+
+def test_a_policy_without_connections_needs_no_word_about_who_decides(tmp_path: Path) -> None:
+    with plugged(tmp_path / "b", '[[limit]]\nname = "p"\nrate = "1/h"\n') as broker:
+        assert connack(broker, unique("c"), wire.V311, "anybody") == 0
+
+
+@every_version
+def test_subscriptions_are_refused(tmp_path: Path, version: int) -> None:
+    policy = (
+        '[[limit]]\nname = "s"\non = "subscribe"\nleading_wildcard = false\non_excess = "reject"\n'
+        '[[limit]]\nname = "t"\non = "subscribe"\ntopic = "few/#"\nper = "client"\nrate = "2/h burst 2"\non_excess = "reject"\n'
+    )
+    code = {wire.V31: "0x80", wire.V311: "0x80", wire.V5: "0x87"}[version]
+    with plugged(tmp_path / "b", policy, options=OPEN) as broker, join(broker.port, unique("c"), version) as client:
+        answers = []
+        for number, name in enumerate(("a", "#", "+/a", "few/1", "few/2", "few/3"), 1):
+            client.send(wire.subscribe(version, (name, 0), packet_id=number))
+            answers += told(client)
+        refused = [number for number, answer in enumerate(answers, 1) if code in answer]
+        if version == wire.V31:  # it has no code for a refusal: the QoS that was asked for
+            return
+        assert refused == [2, 3, 6], answers
+
+
+def test_wills_are_dropped(tmp_path: Path) -> None:
+    policy = '[[limit]]\nname = "w"\non = "will"\nper = "ip"\nrate = "2/h burst 2"\non_excess = "drop"\n'
+    with plugged(tmp_path / "b", policy, options=OPEN) as broker, Watcher(broker, "will/#", "end") as watcher:
+        for number in range(4):
+            with join(broker.port, unique("c"), will=f"will/{number}") as client:
+                client.send(burst(wire.V311, f"will/sent/{number}", 1))
+                told(client)
+        until(lambda: broker.log().count("closed its connection") == 4, "the ends")
+        with join(broker.port, unique("c")) as client:
+            client.send(burst(wire.V311, "end", 1))
+            told(client)
+        seen = [topic for topic, _ in watcher.messages_until("end")]
+        assert [topic for topic in seen if topic.startswith("will/sent")] == [f"will/sent/{n}" for n in range(4)]
+        assert [topic for topic in seen if not topic.startswith("will/sent")] == ["will/0", "will/1"]
+
+
+def test_failed_logins_ban_the_address(tmp_path: Path) -> None:
+    policy = '[[limit]]\nname = "f"\non = "auth_failure"\nper = "ip"\nrate = "2/h burst 2"\non_excess = "ban"\n'
+    file = password_file(tmp_path, "plant:secret")
+    options = "plugin_opt_authentication others"
+    with plugged(tmp_path / "b", policy, options=options, extra=f"password_file {file}", anonymous=False) as broker:
+        assert connack(broker, unique("c"), wire.V311, "plant", "secret") == 0
+        assert [connack(broker, unique("c"), wire.V311, "plant", "wrong") for _ in range(3)] == [5, 5, 5]
+        broker.says("banned by limit f for 60 s")
+        assert connack(broker, unique("c"), wire.V311, "plant", "secret") == 5
+
+
+def test_a_publisher_that_is_banned_is_kicked_and_kept_out(tmp_path: Path) -> None:
+    policy = '[[limit]]\nname = "b"\nper = ["client", "ip"]\nrate = "2/h burst 2"\non_excess = "ban"\n'
+    with plugged(tmp_path / "b", policy, options=OPEN) as broker:
+        client_id = unique("c")
+        with join(broker.port, client_id) as client, join(broker.port, unique("c")) as other:
+            client.send(burst(wire.V311, "t", 3))
+            assert client.until_closed()[-1] == CLOSED
+            assert connack(broker, client_id, wire.V311) == 5
+            assert connack(broker, unique("c"), wire.V311) == 0
+            assert told(other) == []
+
+
+def test_clients_of_a_gateway_are_not_limited_again(tmp_path: Path) -> None:
+    policy = (
+        '[[limit]]\nname = "p"\nrate = "1/h burst 1"\non_excess = "disconnect"\n'
+        '[[limit]]\nname = "c"\non = "connect"\nrate = "1/h burst 1"\non_excess = "reject"\n'
+    )
+    directory = tmp_path / "b"
+    for gateway in (f"plugin_opt_gateway {directory / 'mqtt.sock'}", "plugin_opt_gateway 127.0.0.2/31"):
+        with plugged(directory, policy, options=f"{OPEN}\n{gateway}") as broker:
+            place = broker.port if "/31" in gateway else broker.socket
+            source = "127.0.0.2" if "/31" in gateway else "127.0.0.1"
+            for _ in range(3):
+                with join(place, unique("c"), source=source) as client:
+                    client.send(burst(wire.V311, "t", 5))
+                    assert told(client) == []
+            assert [connack(broker, unique("c"), wire.V311) for _ in range(2)] == [0, 5]
