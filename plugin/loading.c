@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "gcra.h"
 #include "plugin.h"
@@ -76,20 +77,26 @@ static void adapt(struct plugin *plugin, struct tg_limit *limits, uint32_t count
     }
 }
 
-static bool load(struct plugin *plugin, const uint8_t *blob, size_t bytes, char error[TG_ERROR])
+bool tgm_load(struct plugin *plugin, const uint8_t *blob, size_t bytes, char error[TG_ERROR])
 {
     bool is_private = plugin->memory.fd < 0;
-    uint32_t slots = plugin->memory.segment.slots, *places = NULL;
-    uint32_t room = 1;
+    uint32_t slots = plugin->memory.segment.slots, *places = NULL, room = 1;
     while (room < 2 * slots) room *= 2;
-    if (is_private && (places = malloc(room * sizeof *places + slots)) == NULL) {
+    uint8_t *kept = malloc(bytes + 1);
+    if (kept == NULL || (is_private && (places = malloc(room * sizeof *places + slots)) == NULL)) {
         snprintf(error, TG_ERROR, "no memory to load it");
+        free(kept);
         return false;
     }
-    if (!tg_engine_load(&plugin->engine, blob, bytes, error)) {
+    memcpy(kept, blob, bytes);
+    if (!tg_engine_load(&plugin->engine, kept, bytes, error)) {
+        free(kept);
         free(places);
         return false;
     }
+    free(plugin->blob);
+    plugin->blob = kept;
+    plugin->blob_bytes = bytes;
     const struct tg_policy *policy = &plugin->engine.policy;
     struct tg_limit *limits = (struct tg_limit *)(void *)(policy->blob + ((const uint8_t *)policy->limits - policy->blob));
     if (is_private) place_limits(plugin, limits, policy->head->limits, places);
@@ -101,60 +108,127 @@ static bool load(struct plugin *plugin, const uint8_t *blob, size_t bytes, char 
     return true;
 }
 
+/* What was told of other memory is of no use; places in its windows are no longer anybody's. */
+static void leave_memory(struct plugin *plugin)
+{
+    for (uint32_t i = 0; plugin->clients.mask != 0 && i <= plugin->clients.mask; i++)
+        for (struct client *client = plugin->clients.chains[i]; client != NULL; client = client->next) client->place_count = 0;
+    free(plugin->told);
+    free(plugin->identities);
+    plugin->told = NULL;
+    plugin->identities = NULL;
+    plugin->report_at = 0;
+    plugin->event_read = 0;
+}
+
+bool tgm_move(struct plugin *plugin, struct memory *memory, const uint8_t *blob, size_t bytes, char error[TG_ERROR])
+{
+    struct tg_engine former = plugin->engine;
+    struct memory former_memory = plugin->memory;
+    uint64_t *former_identities = plugin->identities, *identities = NULL;
+    bool is_private = memory->fd < 0;
+    bool good = !is_private || (identities = calloc(memory->segment.slots, sizeof *identities)) != NULL;
+    memset(&plugin->engine, 0, sizeof plugin->engine);
+    uint32_t nonce = 0; /* tells the processes of one segment apart */
+    good = good && getrandom(&nonce, sizeof nonce, 0) == sizeof nonce
+           && tg_engine_init(&plugin->engine, &memory->segment, memory->row, nonce >> 1);
+    if (!good) snprintf(error, TG_ERROR, "no memory for the engine");
+    plugin->memory = *memory;
+    plugin->identities = identities;
+    good = good && tgm_load(plugin, blob, bytes, error);
+    if (!good) {
+        tg_engine_free(&plugin->engine);
+        free(identities);
+        tgm_release(memory);
+        plugin->engine = former;
+        plugin->memory = former_memory;
+        plugin->identities = former_identities;
+        return false;
+    }
+    plugin->identities = former_identities;
+    leave_memory(plugin);
+    plugin->identities = identities;
+    tg_engine_free(&former);
+    tgm_release(&former_memory);
+    return true;
+}
+
 static bool load_file(struct plugin *plugin, char error[TG_ERROR])
 {
     size_t bytes;
     uint8_t *blob = tgm_read_file(plugin->options.policy, &bytes, error);
     if (blob == NULL) return false;
-    bool good = true;
-    if (plugin->memory.base == NULL) { /* so many limits, if it is one: its head is checked by `load` */
+    bool good;
+    if (plugin->memory.base != NULL) {
+        good = tgm_load(plugin, blob, bytes, error);
+    } else { /* for so many limits, if it is a policy: its head is checked by the engine */
+        struct memory memory;
         struct tg_head head = {.limits = 0};
         memcpy(&head, blob, bytes < sizeof head ? bytes : sizeof head);
         uint32_t limits = head.limits <= TG_MAX_LIMITS ? head.limits : 0;
-        good = tgm_private_memory(&plugin->memory, limits, plugin->options.buckets, error);
-        if (good) {
-            plugin->identities = calloc(plugin->memory.segment.slots, sizeof *plugin->identities);
-            good = plugin->identities != NULL && tg_engine_init(&plugin->engine, &plugin->memory.segment, 0, 0);
-            if (!good) snprintf(error, TG_ERROR, "no memory for the engine");
-        }
+        good = tgm_private_memory(&memory, limits, plugin->options.buckets, error)
+               && tgm_move(plugin, &memory, blob, bytes, error);
     }
-    good = good && load(plugin, blob, bytes, error);
     free(blob);
     return good;
+}
+
+static const char *source_of(const struct plugin *plugin)
+{
+    return plugin->options.policy != NULL ? plugin->options.policy : plugin->options.segment;
+}
+
+static void tell_unenforced(const struct plugin *plugin)
+{
+    uint32_t unseen = 0;
+    for (uint32_t i = 0; i < plugin->engine.policy.head->limits; i++) {
+        uint32_t event = plugin->engine.policy.limits[i].event;
+        unseen += event == TG_DELIVER || event == TG_PACKET;
+    }
+    if (unseen > 0)
+        tgm_log(MOSQ_LOG_WARNING, "%u of them, on deliver or packet, are not enforced: no plugin sees that", unseen);
+}
+
+static void tell_loaded(const struct plugin *plugin)
+{
+    tgm_log(MOSQ_LOG_NOTICE, "%u limits of %s are in force", plugin->engine.policy.head->limits, source_of(plugin));
+    tell_unenforced(plugin);
 }
 
 bool tgm_begin(struct plugin *plugin)
 {
     char error[TG_ERROR];
     plugin->memory.fd = -1;
-    if (!load_file(plugin, error)) {
-        tgm_log(MOSQ_LOG_ERR, "%s: %s; the broker does not start without its limits", plugin->options.policy, error);
+    if (plugin->options.policy != NULL ? !load_file(plugin, error) : !tgm_begin_shared(plugin, error)) {
+        tgm_log(MOSQ_LOG_ERR, "%s: %s; the broker does not start without its limits", source_of(plugin), error);
         return false;
     }
-    tgm_log(MOSQ_LOG_NOTICE, "%u limits of %s are in force", plugin->engine.policy.head->limits, plugin->options.policy);
+    tell_loaded(plugin);
     return true;
+}
+
+void tgm_apply(struct plugin *plugin)
+{
+    tell_loaded(plugin);
+    tgm_can_enforce(plugin, MOSQ_LOG_ERR);
+    tgm_register(plugin);
 }
 
 void tgm_reload(struct plugin *plugin)
 {
     char error[TG_ERROR];
     if (plugin->options.policy == NULL) return; /* a segment's are followed as they come */
-    if (load_file(plugin, error)) {
-        tgm_log(MOSQ_LOG_NOTICE, "%u limits of %s are in force", plugin->engine.policy.head->limits, plugin->options.policy);
-        tgm_can_enforce(plugin, MOSQ_LOG_ERR);
-        tgm_register(plugin);
-    } else {
+    if (load_file(plugin, error)) tgm_apply(plugin);
+    else
         tgm_log(MOSQ_LOG_ERR, "%s: %s; the %u limits that were in force stay so", plugin->options.policy, error,
                 plugin->engine.policy.head->limits);
-    }
 }
-
-void tgm_follow(struct plugin *plugin) { (void)plugin; }
 
 void tgm_end(struct plugin *plugin)
 {
     tg_engine_free(&plugin->engine);
     free(plugin->room);
+    free(plugin->blob);
     free(plugin->identities);
     free(plugin->told);
     tgm_release(&plugin->memory);

@@ -62,6 +62,66 @@ bool tgm_private_memory(struct memory *memory, uint32_t limits, uint64_t buckets
     return false;
 }
 
+/* A file that a stranger may change could be taken away from under the broker at any time. */
+static bool is_ours(const struct stat *status)
+{
+    if (status->st_uid == 0 || status->st_uid == geteuid()) return true;
+    if (status->st_mode & S_IWOTH) return false;
+    gid_t groups[256];
+    int count = getgroups(256, groups);
+    bool shared = status->st_gid == getegid();
+    for (int i = 0; i < count; i++) shared |= status->st_gid == groups[i];
+    return shared;
+}
+
+static bool claim_row(struct memory *memory)
+{
+    uint32_t rows = memory->segment.rows;
+    for (uint32_t row = rows; row > 0 && rows >= TGM_GUESTS && row > rows - TGM_GUESTS; row--) {
+        struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = TGM_LOCKS + (off_t)row - 1, .l_len = 1};
+        if (fcntl(memory->fd, F_OFD_SETLK, &lock) != 0) continue;
+        memory->row = row - 1;
+        tg_segment_recover(&memory->segment, memory->row); /* of whoever had it before */
+        return true;
+    }
+    return false;
+}
+
+bool tgm_attach(struct memory *memory, const char *path, char error[TG_ERROR])
+{
+    struct stat status;
+    *memory = (struct memory){.fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)};
+    if (memory->fd < 0 || fstat(memory->fd, &status) != 0) {
+        snprintf(error, TG_ERROR, "cannot be opened: %s%s", strerror(errno), errno == EACCES ? "; let the broker's user read and "
+                 "write it" : errno == ENOENT ? "; start the gateway first, with gateway.segment" : "");
+        tgm_release(memory);
+        return false;
+    }
+    bool good = S_ISREG(status.st_mode) || fail(error, "not a file");
+    good = good && (is_ours(&status) || fail(error, "belongs to another user, with whom the broker shares no group"));
+    good = good && (status.st_size > 0 || fail(error, "empty"));
+    if (good) {
+        memory->bytes = (size_t)status.st_size;
+        memory->device = status.st_dev;
+        memory->inode = status.st_ino;
+        void *base = mmap(NULL, memory->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory->fd, 0);
+        good = base != MAP_FAILED || fail(error, strerror(errno));
+        if (good) memory->base = base;
+    }
+    good = good && tg_segment_attach(&memory->segment, memory->base, memory->bytes, boot(), error);
+    good = good && (claim_row(memory) || fail(error, "has no row for a plugin, or others have them all"));
+    if (!good) tgm_release(memory);
+    return good;
+}
+
+enum file_state tgm_look(const struct memory *memory, const char *path)
+{
+    struct stat status;
+    if (fstat(memory->fd, &status) != 0 || (size_t)status.st_size < memory->bytes) return TGM_SHRUNK;
+    if (stat(path, &status) != 0) return TGM_GONE;
+    return (uint64_t)status.st_dev == memory->device && (uint64_t)status.st_ino == memory->inode ? TGM_SAME : TGM_REPLACED;
+}
+
 void tgm_release(struct memory *memory)
 {
     if (memory->base != NULL) munmap(memory->base, memory->bytes);

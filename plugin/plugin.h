@@ -5,6 +5,7 @@
  *   options.c   plugin_opt_... of mosquitto.conf
  *   memory.c    the memory that limits are kept in: of its own, or a control plane's
  *   loading.c   policies: read, made fit for what a plugin can do, replaced
+ *   following.c a control plane's segment: attached, followed, lost
  *   clients.c   who is connected: classes and limits of each, found once
  *   deciding.c  what is asked of the engine, and what its verdict is to the broker
  *   bans.c      who is kept out, and until when
@@ -80,11 +81,14 @@ struct memory {
     struct tg_segment segment;
 };
 
+#define TGM_GUESTS 4u           /* rows at the end of a segment that are for plugins: engine/memory.py */
+#define TGM_LOCKS ((off_t)1 << 62) /* the byte that is locked for row 0: far behind all that is there */
+
 bool tgm_private_memory(struct memory *memory, uint32_t limits, uint64_t buckets, char error[TG_ERROR]);
 bool tgm_attach(struct memory *memory, const char *path, char error[TG_ERROR]);
 void tgm_release(struct memory *memory);
-/* Whether another file stands behind `path` now, or this one has changed its size. */
-bool tgm_is_replaced(const struct memory *memory, const char *path);
+enum file_state { TGM_SAME, TGM_REPLACED, TGM_GONE, TGM_SHRUNK };
+enum file_state tgm_look(const struct memory *memory, const char *path);
 /* The whole of a policy file, to be freed; NULL and why. */
 uint8_t *tgm_read_file(const char *path, size_t *bytes, char error[TG_ERROR]);
 
@@ -134,7 +138,10 @@ struct plugin {
     struct options options;
     struct memory memory;
     struct tg_engine engine;
-    uint64_t generation;        /* of a shared segment: the one that is loaded */
+    uint64_t generation;        /* of a shared segment: the one that was looked at last */
+    uint8_t *blob;              /* the policy in force, as it was compiled */
+    size_t blob_bytes;
+    uint64_t next_look;         /* at the segment's file */
     uint32_t loads;             /* policies loaded; clients compare theirs */
     uint32_t events;            /* a bit for each that has limits */
     uint64_t *identities;       /* of a segment of its own: whose each slot is; 0: nobody's */
@@ -161,6 +168,12 @@ bool tgm_begin(struct plugin *plugin);      /* the first policy; false, and it i
 void tgm_reload(struct plugin *plugin);     /* SIGHUP: the former policy stays if the new one cannot be used */
 void tgm_follow(struct plugin *plugin);     /* TICK: a new generation, a new segment */
 void tgm_end(struct plugin *plugin);
+/* Into the memory that the plugin has, and into other memory, which becomes the plugin's. The former policy stays on error. */
+bool tgm_load(struct plugin *plugin, const uint8_t *blob, size_t bytes, char error[TG_ERROR]);
+bool tgm_move(struct plugin *plugin, struct memory *memory, const uint8_t *blob, size_t bytes, char error[TG_ERROR]);
+/* After a policy has taken another's place: the broker is asked for what it needs. */
+void tgm_apply(struct plugin *plugin);
+bool tgm_begin_shared(struct plugin *plugin, char error[TG_ERROR]);
 
 /* The client, its limits found; NULL when there is no memory for it. */
 struct client *tgm_client(struct plugin *plugin, const struct mosquitto *broker);

@@ -118,7 +118,7 @@ def bare(directory: Path, extra: str, anonymous: bool) -> Iterator[Broker]:
 @pytest.mark.parametrize("name", CASES)
 def test_nobody_may_more_or_less(tmp_path: Path, name: str) -> None:
     options, extra, anonymous = CASES[name](tmp_path)
-    extra = f"{ROOMY}\nlog_type all\n{extra}"
+    extra = f"{ROOMY}\nset_tcp_nodelay true\nlog_type all\n{extra}"
     found = []
     sides: tuple[AbstractContextManager[Broker | Plugged], ...] = (
         bare(tmp_path / "a", extra, anonymous),

@@ -121,7 +121,7 @@ def test_figures_below_sys_and_one_line_of_log(tmp_path: Path) -> None:
             client.send(burst(wire.V311, "ten/a", 50))
             assert told(client) == []
             with Watcher(broker, "$SYS/broker/tidegate/#") as watcher:
-                seen = {}
+                seen: dict[str, bytes] = {}
                 while {"limits/ten/passed", "limits/ten/rejected", "limits/count"} - seen.keys():
                     topic, payload = watcher.message()
                     seen[topic.removeprefix("$SYS/broker/tidegate/")] = payload

@@ -11,25 +11,33 @@ from .broker import Broker
 from .wait import until
 
 ROOMY = "max_inflight_messages 0\nmax_queued_messages 100000"
-"""mosquitto.conf: as good as no window and no queue. Without a bound (0), Debian's 2.0.11 takes the queue of every client whose
-message is denied for full, and closes the connection."""
+"""mosquitto.conf: as good as no window and no queue. Without a bound (0), Debian's 2.0.11 takes the queue of every client
+whose message is denied for full, and closes the connection."""
 
 PLUGIN = Path(tidegate.__file__).parent / "tidegate_mosquitto.so"
 """Beside the package, as it is installed."""
 
 
 class Plugged(Broker):
-    """`policy` is classes and limits; `options` more lines of the plugin, `extra` of mosquitto.conf."""
+    """`policy` is classes and limits, None for a `segment`; `options` more lines of the plugin, `extra` of mosquitto.conf."""
 
     def __init__(
-        self, directory: Path, policy: str, *, options: str = "", extra: str = ROOMY, anonymous: bool = True
+        self,
+        directory: Path,
+        policy: str | None,
+        *,
+        options: str = "",
+        extra: str = ROOMY,
+        anonymous: bool = True,
+        segment: Path | None = None,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.policy = directory / "policy.tgp"
         self.toml = directory / "policy.toml"
-        lines = f"plugin {PLUGIN}\nplugin_opt_policy {self.policy}\n{options}\n{extra}"
-        super().__init__(directory, lines, anonymous=anonymous)
-        self.compile(policy)
+        limits = f"plugin_opt_policy {self.policy}" if segment is None else f"plugin_opt_segment {segment}"
+        super().__init__(directory, f"plugin {PLUGIN}\n{limits}\n{options}\n{extra}", anonymous=anonymous)
+        if policy is not None:
+            self.compile(policy)
 
     def compile(self, policy: str) -> None:
         """Make this the policy file's; the broker reads it when it is told to."""

@@ -184,7 +184,7 @@ async def serve(settings: Settings, config: Path | None = None) -> None:
 
         with _set_by(settings, "gateway.buckets"):
             host = _policy_host(settings)
-        stack.callback(os.close, host.fd)
+        stack.callback(host.close)
         sheet = BanSheet()
         stack.callback(sheet.close)
         keeper = BanKeeper(BanFile(settings.gateway.state_dir), sheet, settings.policy, log)
@@ -273,6 +273,7 @@ def _policy_host(settings: Settings) -> PolicyHost:
             workers=settings.gateway.workers,
             buckets=settings.gateway.buckets,
             largest_packet=settings.gateway.max_packet,
+            path=settings.gateway.segment,
         )
     except SegmentError as error:
         raise StartError(error.text, error.fix) from error
@@ -365,6 +366,7 @@ async def _keep_scales(host: PolicyHost) -> None:
     """Write for ever what nothing else may change: damage to shared memory must not last."""
     while True:
         host.restore_scales()
+        host.recover_guests()
         await asyncio.sleep(SCALES_INTERVAL)
 
 

@@ -11,6 +11,7 @@ import mmap
 import os
 import secrets
 import stat
+import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -93,6 +94,32 @@ def open_named(
             raise SegmentError(f"{path}: cannot be used: {error}", f"remove it: rm {path}") from error
         finally:
             os.close(fd)
+
+
+def replace_named(path: Path, size: int, fill: Callable[[memoryview], None], mode: int = 0o660) -> int:
+    """Put a new file of `size` bytes in the place of whatever is behind `path`, once `fill` has written it: its
+    descriptor.
+
+    Those who have the former one keep it. SegmentError when it cannot be made.
+    """
+    try:
+        _create_named(path, size, fill, mode, os.rename)
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        raise SegmentError(f"{path}: cannot be used: {error.strerror}", f"remove it: rm -r {path}") from error
+
+
+GUEST_ROWS = 4
+"""Rows at the end of a segment that has a name, for processes that come and go: plugins (plugin/plugin.h)."""
+_LOCKS = 1 << 62
+"""The byte that the process of row 0 locks, far behind all that is there; the other rows' follow."""
+_FLOCK = "hhqqi4x"
+
+
+def row_is_held(fd: int, row: int) -> bool:
+    """Whether a process that has opened the segment `fd` by itself has this row, by a lock that ends with it."""
+    asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, _LOCKS + row, 1, 0)
+    return bool(struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK)
 
 
 def _check_owner(path: Path, fd: int) -> None:

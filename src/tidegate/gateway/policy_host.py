@@ -1,11 +1,22 @@
 """The policy in shared memory: the supervisor makes the segment, publishes generations, and reads what was counted."""
 
+import contextlib
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from ..engine.binding import Engine, Segment, Transition
 from ..engine.counters import DELAY_SERIES, DELAY_WORDS, DELAYS, OTHERS, ROW_WORDS
 from ..engine.format import MAX_SLOTS
-from ..engine.memory import boot, create_anonymous, map_memory, secret
+from ..engine.memory import (
+    GUEST_ROWS,
+    boot,
+    create_anonymous,
+    map_memory,
+    replace_named,
+    row_is_held,
+    secret,
+)
 from ..policy.actions import after_delay, reached
 from ..policy.compile import TooMuch, assign_slots, compile_policy, identity_of
 from ..policy.counts import OTHER, DelayCounts, LimitCounts
@@ -22,8 +33,13 @@ LEAST_ROOM = 1 << 20
 class PolicyHost:
     """The one who may change the policy of a segment. SegmentError when there is no memory for it."""
 
-    def __init__(self, policy: Policy, *, workers: int, buckets: int, largest_packet: int) -> None:
-        """`buckets`: a power of two; `largest_packet`: bytes. TooMuch for a policy that does not fit."""
+    def __init__(
+        self, policy: Policy, *, workers: int, buckets: int, largest_packet: int, path: Path | None = None
+    ) -> None:
+        """`buckets`: a power of two; `largest_packet`: bytes. TooMuch for a policy that does not fit.
+
+        `path`: a file that the segment is to be, for plugins; it has rows for them, and is removed by `close`.
+        """
         self._largest_packet = largest_packet
         self._workers = workers
         self._slots: dict[str, int] = {}
@@ -33,14 +49,23 @@ class PolicyHost:
         blob = compile_policy(policy, slots, largest_packet)
         room = max(LEAST_ROOM, 4 * len(blob))
         places = min(max(LEAST_SLOTS, 1 << (2 * len(slots)).bit_length()), MAX_SLOTS)
-        size = Segment.size(workers, places, RECORDS, buckets, room)
-        self.fd = create_anonymous(size)
+        rows = workers if path is None else workers + GUEST_ROWS
+        size = Segment.size(rows, places, RECORDS, buckets, room)
+
+        def fill(memory: memoryview) -> None:
+            Segment.create(memory, rows, places, RECORDS, buckets, room, boot(), secret())
+
+        self._path = path
+        self.fd = create_anonymous(size) if path is None else replace_named(path, size, fill)
         memory = map_memory(self.fd)
-        Segment.create(memory, workers, places, RECORDS, buckets, room, boot(), secret())
+        if path is None:
+            fill(memory)
         self.segment = Segment(memory, boot())
+        self._guests: set[int] = set()
+        """Rows that plugins had when they were looked at last."""
         # Loads what workers are about to load, so that what does not load never reaches them.
         self._trial = Engine(self.segment, -1)
-        self._read = [0] * workers
+        self._read = [0] * rows
         self._events_lost = 0
         self.policy = policy
         self._publish(policy, slots, blob)
@@ -80,6 +105,22 @@ class PolicyHost:
     def restore_scales(self) -> None:
         """Set every limit's scale factors to what they should be: 1."""
         self.segment.reset_scales()
+
+    def close(self) -> None:
+        """Take the segment's file away, if it still is this one; whoever has it keeps it."""
+        if self._path is not None:
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(self._path), os.fstat(self.fd)):
+                    os.unlink(self._path)
+        os.close(self.fd)
+
+    def recover_guests(self) -> None:
+        """Forget what plugins that have ended had in flight."""
+        if self._path is not None:
+            held = {row for row in range(self._workers, self.segment.rows) if row_is_held(self.fd, row)}
+            for row in self._guests - held:
+                self.segment.recover(row)
+            self._guests = held
 
     # What was counted
 
@@ -136,7 +177,7 @@ class PolicyHost:
     def transitions(self) -> Iterator[tuple[Limit, Transition]]:
         """Who came under a limit, or no longer is, since the last look; with the limit."""
         limits = {self._slots[limit.name]: limit for limit in self.policy.limits}
-        for row in range(self._workers):
+        for row in range(self.segment.rows):
             told, self._read[row], lost = self.segment.events(row, self._read[row])
             self._events_lost += lost
             for transition in told:
@@ -146,7 +187,7 @@ class PolicyHost:
     @property
     def events_lost(self) -> int:
         """Transitions that nobody was told of, as too many were going on."""
-        return self._events_lost + sum(self.segment.events_lost(row) for row in range(self._workers))
+        return self._events_lost + sum(self.segment.events_lost(row) for row in range(self.segment.rows))
 
 
 def _actions(limit: Limit) -> frozenset[Action]:

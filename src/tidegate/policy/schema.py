@@ -29,6 +29,7 @@ from .values import (
     read_hold_messages,
     read_listener,
     read_max_keepalive,
+    read_segment,
     read_state_dir,
     read_token_file,
     read_waiting_room,
@@ -136,6 +137,14 @@ class GatewayTable(_Table):
         "Keys beyond a limit's share of it count together, as a crowd. Rounded up to a power of two.",
         1048576,
         kind=f"{MIN_BUCKETS} to {MAX_BUCKETS}",
+    )
+    segment: Annotated[pathlib.Path | None, PlainValidator(read_segment)] = _key(
+        None,
+        "A file that the limits' memory is to be, so that a plugin in Mosquitto (`plugin_opt_segment`) limits by the "
+        "same budgets. Its user or group must be the broker's too. It is made anew at every start and removed at the end.",
+        "/dev/shm/tidegate",
+        kind="absolute path",
+        absent="memory without a name",
     )
     hold_messages: Annotated[int, PlainValidator(read_hold_messages)] = _key(
         1000,

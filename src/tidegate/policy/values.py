@@ -148,6 +148,11 @@ class TokenFile:
     token: str = field(repr=False)
 
 
+def read_segment(value: object) -> Path | None:
+    """The file of a segment; None for memory without a name."""
+    return None if value is None else _path(value)
+
+
 def read_token_file(value: object) -> TokenFile | None:
     """The file's token, white space around it removed; BadValue when it cannot be read or could not be sent."""
     if value is None:
