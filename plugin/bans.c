@@ -7,8 +7,10 @@
 #include "plugin.h"
 
 #define SECOND ((uint64_t)1000000000)
-#define SHORTEST (60 * SECOND)
-#define LONGEST (86400 * SECOND)
+/* What policy.model.BanTimes has by default: each ban is four times as long as the one before. */
+#define SHORTEST (30 * SECOND)
+#define FACTOR 4u
+#define LONGEST (3600 * SECOND)
 #define REMEMBERED (86400 * SECOND)     /* after which the next ban is a first one again */
 
 static bool names_somebody(uint32_t kind)
@@ -63,7 +65,8 @@ void tgm_ban(struct plugin *plugin, const struct client *client, uint32_t number
     } else if (now - ban->until > REMEMBERED) {
         ban->count = 0;
     }
-    uint64_t length = ban->count < 11 ? SHORTEST << ban->count : LONGEST;
+    uint64_t length = SHORTEST;
+    for (uint32_t i = 0; i < ban->count && length < LONGEST; i++) length *= FACTOR;
     if (length > LONGEST) length = LONGEST;
     ban->count++;
     ban->until = now + length;

@@ -129,7 +129,7 @@ struct clients {
 
 #define TGM_PROFILE_CHAINS 256u
 
-struct ban { uint64_t key, until, first; uint32_t count; }; /* ns; until: 0 for a free place */
+struct ban { uint64_t key, until; uint32_t count; }; /* until: ns, 0 for a free place; count: of those before */
 #define TGM_BANS 1024u          /* a power of two */
 
 struct plugin {

@@ -100,7 +100,7 @@ def test_failed_logins_ban_the_address(tmp_path: Path) -> None:
     with plugged(tmp_path / "b", policy, options=options, extra=f"password_file {file}", anonymous=False) as broker:
         assert connack(broker, unique("c"), wire.V311, "plant", "secret") == 0
         assert [connack(broker, unique("c"), wire.V311, "plant", "wrong") for _ in range(3)] == [5, 5, 5]
-        broker.says("banned by limit f for 60 s")
+        broker.says("banned by limit f for 30 s")
         assert connack(broker, unique("c"), wire.V311, "plant", "secret") == 5
 
 

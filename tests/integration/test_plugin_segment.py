@@ -23,7 +23,7 @@ def both(directory: Path, policy: str = POLICY, options: str = "") -> Iterator[t
     own = directory / "b" / "mqtt.sock"
     broker = Plugged(directory / "b", None, segment=segment, options=f"plugin_opt_gateway {own}\n{options}")
     gateway = Gateway(directory / "g", f"unix:{own}", workers=1, extra=f'segment = "{segment}"', tables=policy)
-    gateway.process.start()
+    gateway.process.start()  # the broker needs its segment before it can be waited for
     try:
         until(segment.exists, "the segment")
         broker.start()
@@ -55,7 +55,7 @@ def test_gateway_and_plugin_together_have_one_budget(tmp_path: Path) -> None:
             send(direct, "ten/a", 20)
             send(through, "ten/a", 20)
             assert len(watcher.messages()) == 10
-            assert metric(gateway, "tidegate_limit_messages_total", limit="ten", action="reject") == 36
+            assert metric(gateway, "tidegate_limited_total", limit="ten", action="reject") == 36
 
             # The gateway is told of a new policy, and the plugin follows.
             gateway.reload(POLICY + OTHER)
