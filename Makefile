@@ -15,7 +15,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := pyproject.toml meson.build $(shell find src -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.[ch]' -o -name '*.toml' -o -name meson.build)
+SOURCES := pyproject.toml meson.build $(shell find src plugin -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.[ch]' -o -name '*.toml' -o -name meson.build)
 SECONDS ?= 60
 
 .PHONY: help run test check sanitize bench fuzz soak screenshots clean
@@ -26,6 +26,8 @@ help:
 # What a fresh machine lacks is installed through apt where that is allowed, else named with its command.
 .venv/.tools: pyproject.toml tools/need
 	@tools/need gcc:gcc libc:libc6-dev $(PYTHON):python3 pydev:python3-dev venv:python3-venv
+	@# Without Mosquitto's headers the plugin is left out, and the build says so.
+	@tools/need --soft plugin-headers:mosquitto-dev mosquitto-headers:libmosquitto-dev
 	@echo "tidegate: making .venv and fetching the build's tools ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'meson-python>=0.17' 'meson>=1.3' ninja 'cython>=3.1'
@@ -37,6 +39,7 @@ help:
 		--no-build-isolation --config-settings build-dir=build . > .venv/build.log 2>&1 & \
 	pid=$$!; while kill -0 $$pid 2>/dev/null; do printf .; sleep 1; done; echo; \
 	wait $$pid || { grep -E -B2 -A12 'rror' .venv/build.log | tail -n 60; echo "tidegate: the build failed; all of it is in .venv/build.log" >&2; exit 1; }
+	@grep -h -o 'WARNING: no mosquitto.*' .venv/build.log | sed 's/^WARNING/tidegate/' | sort -u || true
 	@touch $@
 
 .venv/.dev: .venv/.built

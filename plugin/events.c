@@ -15,6 +15,7 @@
 
 #define CONNECT_2_1 11          /* MOSQ_EVT_CONNECT, MOSQ_EVT_CLIENT_OFFLINE of 2.1 */
 #define CLIENT_OFFLINE_2_1 28
+#define TICK_MS 100             /* as often as 2.0 ticks; left alone, 2.1 ticks only when something happens */
 #define CHORES ((uint64_t)250 * 1000000)    /* ns between two looks at what need not be done at once */
 
 static int on_message(struct plugin *plugin, const struct mosquitto_evt_message *message)
@@ -45,12 +46,11 @@ static int on_acl_check(struct plugin *plugin, const struct mosquitto_evt_acl_ch
         if (client == NULL) return MOSQ_ERR_ACL_DENIED;
         return client->from_gateway ? plugin->broker.no_opinion : tgm_decide_subscribe(plugin, client, check->topic);
     }
-    if (check->access == MOSQ_ACL_WRITE && plugin->leaving != NULL && plugin->leaving->broker == check->client) {
-        struct client *client = plugin->leaving;
-        if (client->from_gateway || check->qos > 2) return plugin->broker.no_opinion;
-        return tgm_decide_will(plugin, client, check);
-    }
-    return plugin->broker.no_opinion;
+    struct client *client = plugin->leaving;
+    bool is_will = check->access == MOSQ_ACL_WRITE && client != NULL && client->broker == check->client
+                   && client->id == mosquitto_client_id(check->client);
+    if (!is_will || client->from_gateway || check->qos > 2) return plugin->broker.no_opinion;
+    return tgm_decide_will(plugin, client, check);
 }
 
 /* When the connection has ended and its will, if it had one, has been asked about. */
@@ -124,8 +124,9 @@ static void settle(struct plugin *plugin)
     plugin->reloading = false;
 }
 
-static void on_tick(struct plugin *plugin)
+static void on_tick(struct plugin *plugin, struct mosquitto_evt_tick *tick)
 {
+    if (plugin->broker.is_2_1) tick->next_ns = TICK_MS; /* there it is called next_ms */
     see_off(plugin);
     kick_the_doomed(plugin);
     if (!plugin->settled) settle(plugin);
@@ -162,7 +163,7 @@ int tgm_on_event(int event, void *data, void *userdata)
     case MOSQ_EVT_ACL_CHECK: return on_acl_check(plugin, data);
     case MOSQ_EVT_BASIC_AUTH: return on_connect(plugin, data);
     case MOSQ_EVT_RELOAD: return on_reload(plugin);
-    case MOSQ_EVT_TICK: on_tick(plugin); break;
+    case MOSQ_EVT_TICK: on_tick(plugin, data); break;
     case CONNECT_2_1: on_accepted(plugin, ((const struct mosquitto_evt_disconnect *)data)->client); break;
     /* The client is the first thing in all three. */
     case MOSQ_EVT_DISCONNECT: case CLIENT_OFFLINE_2_1: on_end(plugin, ((const struct mosquitto_evt_disconnect *)data)->client); break;

@@ -1,5 +1,6 @@
 /* Beginning and end: what Mosquitto looks for in the file. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "plugin.h"
 
@@ -13,8 +14,26 @@ EXPORT int mosquitto_plugin_version(int supported_version_count, const int *supp
     return -1;
 }
 
+static struct plugin *all; /* one for each plugin line: 2.1 does not say that it calls the same function twice */
+
+/* Two that limit by one file would each count all messages, with budgets of their own. (With a control plane's segment they have
+ * the same, and each line may be another listener's; for all listeners, the second is refused what it registers.) */
+static bool is_twice(const struct plugin *plugin)
+{
+    for (const struct plugin *other = all; other != NULL; other = other->next)
+        if (plugin->options.policy != NULL && other->options.policy != NULL
+            && strcmp(plugin->options.policy, other->options.policy) == 0) {
+            tgm_log(MOSQ_LOG_ERR, "loaded twice; keep one of its plugin lines");
+            return true;
+        }
+    return false;
+}
+
 static void destroy(struct plugin *plugin)
 {
+    struct plugin **link = &all;
+    while (*link != NULL && *link != plugin) link = &(*link)->next;
+    if (*link != NULL) *link = plugin->next;
     tgm_unregister_all(plugin);
     tgm_forget_all(plugin);
     tgm_end(plugin);
@@ -29,11 +48,13 @@ EXPORT int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userd
     plugin->identifier = identifier;
     plugin->memory.fd = -1;
     tgm_find_broker(&plugin->broker);
-    if (!tgm_read_options(&plugin->options, options, option_count) || !tgm_begin(plugin)
-        || !tgm_can_enforce(plugin, MOSQ_LOG_ERR) || !tgm_register(plugin)) {
+    if (!tgm_read_options(&plugin->options, options, option_count) || is_twice(plugin)
+        || !tgm_begin(plugin) || !tgm_can_enforce(plugin, MOSQ_LOG_ERR) || !tgm_register(plugin)) {
         destroy(plugin);
         return MOSQ_ERR_INVAL;
     }
+    plugin->next = all;
+    all = plugin;
     *userdata = plugin;
     return MOSQ_ERR_SUCCESS;
 }

@@ -133,6 +133,7 @@ struct ban { uint64_t key, until; uint32_t count; }; /* until: ns, 0 for a free 
 #define TGM_BANS 1024u          /* a power of two */
 
 struct plugin {
+    struct plugin *next;        /* of another plugin line */
     mosquitto_plugin_id_t *identifier;
     struct broker broker;
     struct options options;
@@ -154,7 +155,6 @@ struct plugin {
     uint32_t last_words;        /* likewise: those of which the plugin says the last word as well */
     bool settled;               /* it does so behind all others */
     bool reloading;             /* from RELOAD to TICK the broker asks again about clients that are connected */
-    bool told_order;            /* it was logged that another plugin answers first */
     uint64_t next_chore, next_report;
     uint32_t report_at;         /* limits before it are in the present report */
     uint64_t event_read;

@@ -27,7 +27,14 @@ EVERYTHING = "".join(
 )
 """Limits on all that the plugin can be asked about, which nothing here exceeds."""
 
-ACL = "topic read shared/#\nuser watcher\ntopic readwrite #\nuser plant\ntopic readwrite plant/#\ntopic write shared/#\npattern readwrite own/%u/#\n"
+ACL = """topic read shared/#
+user watcher
+topic readwrite #
+user plant
+topic readwrite plant/#
+topic write shared/#
+pattern readwrite own/%u/#
+"""
 USERS = ((None, "any"), ("plant", "secret"), ("plant", "wrong"), ("guest", "any"), ("", ""))
 TOPICS = ("plant/a", "shared/a", "own/plant/a", "own/guest/a", "$SYS/a", "other")
 FILTERS = (*TOPICS, "#", "plant/#", "$share/g/plant/#", "$SYS/#")

@@ -1,4 +1,4 @@
-"""The plugin beside a gateway: both limit by the same budgets, and the plugin goes on whatever becomes of the gateway."""
+"""The plugin beside a gateway: one budget for both, and the plugin goes on whatever becomes of the gateway."""
 
 import os
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ OTHER = POLICY.replace("ten", "other")
 
 @contextmanager
 def both(directory: Path, policy: str = POLICY, options: str = "") -> Iterator[tuple[Gateway, Plugged]]:
-    """A gateway that offers its segment, before a broker with the plugin, which knows the gateway by its Unix socket."""
+    """A gateway that offers its segment, and the broker with the plugin, which knows it by its Unix socket."""
     segment = directory / "segment"
     own = directory / "b" / "mqtt.sock"
     broker = Plugged(directory / "b", None, segment=segment, options=f"plugin_opt_gateway {own}\n{options}")

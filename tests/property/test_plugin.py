@@ -20,14 +20,17 @@ from tidegate.policy.compile import assign_slots, compile_policy
 from tidegate.policy.model import Action, ByClass, Cases, Event, Limit, Policy
 
 pytestmark = pytest.mark.skipif(
-    not Path("/usr/include/mosquitto_plugin.h").exists(), reason="no headers: apt-get install mosquitto-dev libmosquitto-dev"
+    not Path("/usr/include/mosquitto_plugin.h").exists(),
+    reason="no headers: apt-get install mosquitto-dev libmosquitto-dev",
 )
 OPEN = [("authentication", "open"), ("authorisation", "open")]
 shared = settings(untimed, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["2.0", "2.1"])
-def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FakeMosquitto, bool]]:
+def broker(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[FakeMosquitto, bool]]:
     """A broker of either version; one for all examples."""
     program = build(tmp_path_factory.mktemp("fake") / "broker", is_2_1=request.param)
     with FakeMosquitto(program) as made:
@@ -75,7 +78,10 @@ def test_publishes_are_decided_as_by_the_gateway(
     own = replace(policy, limits=tuple(map(seen, policy.limits)))
     engine = Engine(segment(words=1 << 18), 0)
     engine.load(compile_policy(own, assign_slots(own), LARGEST_PACKET))
-    who = [replace(one, listener="", bridge=False, clean_start=True, nonce=number, version=one.version or 4) for number, one in enumerate(who, 1)]
+    who = [
+        replace(one, listener="", bridge=False, clean_start=True, nonce=number, version=one.version or 4)
+        for number, one in enumerate(who, 1)
+    ]
     subjects = [one.subject() for one in who]
     assert fake.begin([("policy", str(file)), *OPEN]) == 0, fake.log
     clock = 10**12
@@ -87,7 +93,9 @@ def test_publishes_are_decided_as_by_the_gateway(
         clock += pause
         fake.tell("N", pause)
         payload = message.payload
-        packet = len(wire.publish(who[number].version, message.topic, bytes(payload), packet_id=1 if message.qos else None))
+        packet = len(
+            wire.publish(who[number].version, message.topic, bytes(payload), packet_id=1 if message.qos else None)
+        )
         verdict = engine.judge(
             subjects[number], message.topic.encode(), message.qos, message.retain, packet, payload, now_ns=clock
         )
@@ -102,7 +110,9 @@ def test_publishes_are_decided_as_by_the_gateway(
 
 @shared
 @given(st.binary(max_size=4000), st.integers(0, 2**32), st.one_of(policies, arrivals, subscribers))
-def test_no_file_harms_it(broker: tuple[FakeMosquitto, bool], file: Path, noise: bytes, seed: int, policy: Policy) -> None:
+def test_no_file_harms_it(
+    broker: tuple[FakeMosquitto, bool], file: Path, noise: bytes, seed: int, policy: Policy
+) -> None:
     fake, _ = broker
     choose = random.Random(seed)
     blob = bytearray(compile_policy(policy, assign_slots(policy), LARGEST_PACKET))
@@ -123,13 +133,17 @@ def events(fake: FakeMosquitto, choose: random.Random, count: int) -> None:
     """Clients that come, do something and go, with names and topics of any bytes."""
 
     def text() -> bytes:
-        return bytes(choose.choice((0x2F, 0x2B, 0x23, 0x24, 0x61, 0xC3, 0xFF, 1)) for _ in range(choose.choice((1, 2, 9, 300))))
+        return bytes(
+            choose.choice((0x2F, 0x2B, 0x23, 0x24, 0x61, 0xC3, 0xFF, 1)) for _ in range(choose.choice((1, 2, 9, 300)))
+        )
 
     there: set[int] = set()
     for _ in range(count):
         number = choose.randrange(6)
         if number not in there:
-            address = choose.choice(("10.0.0.1", "::1", "::ffff:10.0.0.1", "fe80::1%eth0", "/sock", "", "nonsense" * 20))
+            address = choose.choice(
+                ("10.0.0.1", "::1", "::ffff:10.0.0.1", "fe80::1%eth0", "/sock", "", "nonsense" * 20)
+            )
             fake.tell("C", number, text(), choose.choice((None, text())), address, choose.choice((3, 4, 5)))
             there.add(number)
             continue

@@ -1,4 +1,4 @@
-"""The plugin in a broker that does what it is told, on a given clock (tests/native/fake_broker.c), under ASan and UBSan."""
+"""The plugin in a broker that does what it is told, under ASan and UBSan: tests/native/fake_broker.c."""
 
 import os
 import platform

@@ -1,5 +1,7 @@
 """A real Mosquitto with the plugin, and a compiled policy for it."""
 
+import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,19 +9,29 @@ from pathlib import Path
 import tidegate
 from tidegate.app.policy_compile import compile_to
 
-from .broker import Broker
+from .broker import Broker, mosquitto_binary
 from .wait import until
 
 ROOMY = "max_inflight_messages 0\nmax_queued_messages 100000"
-"""mosquitto.conf: as good as no window and no queue. Without a bound (0), Debian's 2.0.11 takes the queue of every client
-whose message is denied for full, and closes the connection."""
+"""mosquitto.conf: as good as no window and no queue. Without a bound (0), Debian's 2.0.11 takes the queue of every
+client whose message is denied for full, and closes the connection."""
+
+
+def is_2_1() -> bool:
+    """Whether the Mosquitto on the PATH is 2.1 or newer, which can say more to clients."""
+    told = subprocess.run([mosquitto_binary(), "-h"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"mosquitto version (\d+)\.(\d+)", told)
+    return found is not None and (int(found[1]), int(found[2])) >= (2, 1)
+
 
 PLUGIN = Path(tidegate.__file__).parent / "tidegate_mosquitto.so"
 """Beside the package, as it is installed."""
 
 
 class Plugged(Broker):
-    """`policy` is classes and limits, None for a `segment`; `options` more lines of the plugin, `extra` of mosquitto.conf."""
+    """`policy` is classes and limits, or there is a `segment`; `options`, `extra`: more lines of the plugin, and of
+    the broker.
+    """
 
     def __init__(
         self,

@@ -106,7 +106,7 @@ def replace_named(path: Path, size: int, fill: Callable[[memoryview], None], mod
         _create_named(path, size, fill, mode, os.rename)
         return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
-        raise SegmentError(f"{path}: cannot be used: {error.strerror}", f"remove it: rm -r {path}") from error
+        raise SegmentError(f"{path}: cannot be used: {error.strerror}", "choose another path") from error
 
 
 GUEST_ROWS = 4

@@ -141,7 +141,7 @@ class GatewayTable(_Table):
     segment: Annotated[pathlib.Path | None, PlainValidator(read_segment)] = _key(
         None,
         "A file that the limits' memory is to be, so that a plugin in Mosquitto (`plugin_opt_segment`) limits by the "
-        "same budgets. Its user or group must be the broker's too. It is made anew at every start and removed at the end.",
+        "same budgets. Its user or group must be the broker's too. Every start makes it anew, and the end removes it.",
         "/dev/shm/tidegate",
         kind="absolute path",
         absent="memory without a name",

@@ -1,6 +1,7 @@
 """Memory that processes share is there whole, or it is refused with a reason and what to do."""
 
 import errno
+import fcntl
 import os
 import resource
 import stat
@@ -18,7 +19,7 @@ from support.segments import BOOT, SECRET, room
 from tidegate.engine import memory
 from tidegate.engine.binding import Segment
 from tidegate.engine.errors import SegmentError, StaleSegment
-from tidegate.engine.memory import create_anonymous, map_memory, open_named
+from tidegate.engine.memory import create_anonymous, map_memory, open_named, replace_named, row_is_held
 
 SHAPE = (1, 4, 4, 16, 100)
 SIZE = Segment.size(*SHAPE)
@@ -324,3 +325,42 @@ def test_anonymous_memory_cannot_be_taken_away() -> None:
     with pytest.raises(PermissionError):
         os.ftruncate(fd, 0)
     os.close(fd)
+
+
+def test_a_named_segment_is_replaced_and_the_former_kept(tmp_path: Path) -> None:
+    path = tmp_path / "segment"
+    first = replace_named(path, 4096, lambda memory: memory.__setitem__(slice(0, 3), b"one"))
+    second = replace_named(path, 8192, lambda memory: memory.__setitem__(slice(0, 3), b"two"))
+    try:
+        assert (os.pread(first, 3, 0), os.pread(second, 3, 0)) == (b"one", b"two")
+        assert path.read_bytes()[:3] == b"two"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        assert [one.name for one in tmp_path.iterdir()] == ["segment"]
+    finally:
+        os.close(first)
+        os.close(second)
+
+
+def test_a_segment_that_cannot_be_made(tmp_path: Path) -> None:
+    with pytest.raises(SegmentError, match="cannot be made"):
+        replace_named(tmp_path / "absent" / "segment", 4096, lambda _: None)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(SegmentError, match="cannot be used"):
+        replace_named(tmp_path / "folder", 4096, lambda _: None)
+    assert [one.name for one in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_row_is_held_until_its_process_ends(tmp_path: Path) -> None:
+    path = tmp_path / "segment"
+    fd = replace_named(path, 4096, lambda _: None)
+    holder = os.open(path, os.O_RDWR)
+    try:
+        assert not row_is_held(fd, 5)
+        lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, (1 << 62) + 5, 1, 0)
+        fcntl.fcntl(holder, fcntl.F_OFD_SETLK, lock)
+        assert row_is_held(fd, 5)
+        assert not row_is_held(fd, 4)
+        os.close(holder)
+        assert not row_is_held(fd, 5)
+    finally:
+        os.close(fd)

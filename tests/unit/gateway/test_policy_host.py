@@ -1,12 +1,17 @@
+import fcntl
 import os
+import struct
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 
 from support.limits import limit, rate
 from tidegate.engine.binding import Engine, Subject
 from tidegate.engine.counters import DELAY_BOUNDS, DELAY_SERIES, ROW_WORDS, Counters
+from tidegate.engine.memory import GUEST_ROWS
 from tidegate.gateway import policy_host
 from tidegate.gateway.policy_host import LEAST_SLOTS, RECORDS, PolicyHost
 from tidegate.policy.compile import TooMuch, identity_of
@@ -381,3 +386,35 @@ class TestTransitions:
         assert crowded_out < host.events_lost
         assert list(host.transitions()) == []
         assert len(told) + host.events_lost == RECORDS + 100
+
+
+def test_a_segment_with_a_name_has_rows_for_guests_and_is_taken_away(tmp_path: Path) -> None:
+    path = tmp_path / "segment"
+    policy = Policy(limits=(replace(limit("a", per=(Key(KeyKind.ALL),), concurrent=ByClass(1)), on=Event.CONNECT),))
+    host = PolicyHost(policy, workers=2, buckets=4096, largest_packet=1 << 20, path=path)
+    assert host.segment.rows == 2 + GUEST_ROWS
+    guest = os.open(path, os.O_RDWR)
+    lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, (1 << 62) + 5, 1, 0)
+    fcntl.fcntl(guest, fcntl.F_OFD_SETLK, lock)
+    engine = Engine(host.segment, 5, 5)
+    engine.load(host.segment.policy())
+    subject = Subject(b"c", None, bytes(4), b"l", 0)
+    assert engine.decide_connect(subject, False, 0, NOW) == Action.PASS
+    host.recover_guests()
+    own = Engine(host.segment, 0, 0)
+    own.load(host.segment.policy())
+    assert own.decide_connect(subject, False, 0, NOW, ask=True) != Action.PASS
+    os.close(guest)  # as when its process ends
+    host.recover_guests()
+    assert own.decide_connect(subject, False, 0, NOW, ask=True) == Action.PASS
+    host.close()
+    assert not path.exists()
+
+
+def test_a_file_that_another_start_has_replaced_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "segment"
+    hosts = [PolicyHost(Policy(), workers=1, buckets=4096, largest_packet=1 << 20, path=path) for _ in range(2)]
+    hosts[0].close()
+    assert path.exists()
+    hosts[1].close()
+    assert not path.exists()
