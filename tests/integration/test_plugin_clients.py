@@ -1,6 +1,7 @@
 """The plugin in a real Mosquitto: connections, subscriptions, wills, failed logins, bans."""
 
 import re
+import signal
 from pathlib import Path
 
 from support import wire
@@ -133,3 +134,19 @@ def test_clients_of_a_gateway_are_not_limited_again(tmp_path: Path) -> None:
                     client.send(burst(wire.V311, "t", 5))
                     assert told(client) == []
             assert [connack(broker, unique("c"), wire.V311) for _ in range(2)] == [0, 5]
+
+
+def test_a_reload_asks_nothing_of_those_who_are_connected(tmp_path: Path) -> None:
+    policy = '[[limit]]\nname = "r"\non = "connect"\nper = "ip"\nrate = "3/h burst 3"\non_excess = "reject"\n'
+    with plugged(tmp_path / "b", policy, options=OPEN) as broker:
+        kept = join(broker.port, unique("kept"), clean=False)  # its session is asked about as well
+        kept.close()
+        with join(broker.port, unique("c")) as client:
+            client.send(wire.subscribe(wire.V311, ("t", 1)))
+            told(client)
+            for times in (1, 2):
+                broker.process.send(signal.SIGHUP)
+                broker.says("1 limits of", times + 1)
+                client.send(burst(wire.V311, "t", 3, 1, first_id=10 * times))
+                assert len(told(client)) == 6
+            assert [connack(broker, unique("c"), wire.V311, user) for user in ("somebody", None)] == [0, 5]
