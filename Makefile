@@ -87,7 +87,8 @@ test: .venv/.dev node_modules/.installed
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory sanitize
-	@$(BIN)/pytest -q -n 2 tests
+	@# More than cores: tests of live servers wait half of the time.
+	@$(BIN)/pytest -q -n 3 tests
 
 bench: .venv/.dev
 	@tools/need mosquitto:mosquitto haproxy:haproxy nginx:nginx nginx-stream:libnginx-mod-stream
