@@ -77,7 +77,7 @@ TABLE = [
     ("[gateway]\nlisen = 1", ["t.toml:2: gateway.lisen = 1: unknown key; did you mean `listen`?"]),
     (
         "[gateway]\nx = {a = 1}",
-        ["t.toml:2: [gateway.x]: unknown table; known are listen, workers, broker, state_dir, connect_timeout, packet_timeout, max_keepalive, peer_timeout, max_packet, max_connect, buckets, hold_messages, hold_bytes, hold_pool, waiting_room, drain_timeout"],
+        ["t.toml:2: [gateway.x]: unknown table; known are listen, workers, broker, state_dir, connect_timeout, packet_timeout, max_keepalive, peer_timeout, max_packet, max_connect, buckets, segment, hold_messages, hold_bytes, hold_pool, waiting_room, drain_timeout"],
     ),
     ("[gateway]\nlevel = 1", ["t.toml:2: gateway.level = 1: unknown key; it belongs below [log]"]),
     ("listen = 1", ["t.toml:1: listen = 1: unknown key; it belongs below [gateway] or [admin]"]),
