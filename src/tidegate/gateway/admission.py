@@ -19,10 +19,11 @@ from ..mqtt.connack import Connack
 from ..mqtt.connect import Connect
 from ..mqtt.properties import Properties, PropertyId, get
 from ..mqtt.reasons import ReasonCode
-from ..policy.model import Action, Event
+from ..policy.model import Action
 from .bans import BY_HAND, Bans
 from .notices import retry_after, whole_ms
-from .waiting import NEVER, Lane, Owner, Waiting, party
+from .ordinals import ON_DELIVER, PASS
+from .waiting import NEVER, NOBODY_BEFORE, Lane, Owner, Waiting, party, places_of
 from .waiting_room import Guest, WaitingRoom
 
 if TYPE_CHECKING:
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
 
 MOST_TOLD = 256
 """Connections of a worker that were refused at accept and are read all the same, so that they can be told."""
-PASS = int(Action.PASS)
-DELIVER = int(Event.DELIVER)
-_NOBODY_BEFORE = 1
-"""In place of the key of a queue: no queue has it."""
 
 _AUTH_FAILURES = {
     5: frozenset(
@@ -135,7 +132,7 @@ class Admission:
         self._is_counted = False
         self._is_observed = False
         self._is_telling = False
-        self._places: list[int] = []
+        self._places: tuple[int, ...] = ()
         self._turn = 0
         self._began = 0.0
         self._waited = 0.0
@@ -188,7 +185,7 @@ class Admission:
             self._leave(now)
             return int(Action.REJECT if self._is_late else Action.DROP)
         if late or (self.lane is None and self.is_accepted):
-            turn = _NOBODY_BEFORE  # whoever comes as far as CONNACK has had its turn before CONNECT went on
+            turn = NOBODY_BEFORE  # whoever comes as far as CONNACK has had its turn before CONNECT went on
         else:
             turn = 0 if self.lane is None else self.lane.key
         action = engine.decide_connect(
@@ -206,9 +203,7 @@ class Admission:
             self._end_turn(now)
         if action == PASS:
             if not self._is_asked:
-                taken = engine.taken()
-                if taken is not None:
-                    self._places += taken if isinstance(taken, tuple) else (taken,)
+                self._places += places_of(engine.taken())
             elif self.lane is not None:
                 self._turn = self.lane.key
             self._leave(now)
@@ -240,9 +235,9 @@ class Admission:
         More than its limits let through, or than there is room for, would only wait here.
         """
         engine, waiting = self._door.engine, self._door.waiting
-        if not engine.delays(self.subject, DELIVER):
+        if not engine.delays(self.subject, ON_DELIVER):
             return 0
-        window = engine.window(self.subject, DELIVER)
+        window = engine.window(self.subject, ON_DELIVER)
         return min(waiting.hold_messages, window) if window else waiting.hold_messages
 
     @property
@@ -281,11 +276,9 @@ class Admission:
             self._is_telling = False
             self._door.telling -= 1
         if self._places:
-            waiting = self._door.waiting
-            for place in self._places:
-                waiting.wake(self._door.engine.free(place), now)
-            self._places.clear()
-            waiting.wake_others()
+            self.waiting.give_back(self._places, now)
+            self._places = ()
+            self.waiting.wake_others()
 
     def _is_banned(self) -> bool:
         door = self._door

@@ -58,6 +58,7 @@ from .ordinals import (
     FORWARDED,
     GREETING,
     LEAVING,
+    ON_SUBSCRIBE,
     OPEN,
     OPENING,
     PARKED,
@@ -72,7 +73,7 @@ from .ordinals import (
     TURNED_AWAY,
     UNSUBSCRIBE,
 )
-from .requests import ON_SUBSCRIBE, Requests
+from .requests import Requests
 from .scratch import ack, frame, publish
 from .states import Event, State, follow
 from .subscriptions import SHARE
@@ -257,12 +258,11 @@ class Connection(Delivering):
                         if self._inflight_down and (kind != PUBREC or ack.reason >= 0x80):
                             self._inflight_down -= 1
                             self.counters.subtract(INFLIGHT_FROM_BROKER, 1)
-                        if self._delivery is None:
-                            pass
-                        elif kind != PUBREC or ack.reason >= 0x80:
-                            self._delivery.acknowledged(ack.packet_id, self._now)
-                        else:
-                            self._delivery.received(ack.packet_id, self._now)
+                        if self._delivery is not None:
+                            if kind != PUBREC or ack.reason >= 0x80:
+                                self._delivery.acknowledged(ack.packet_id, self._now)
+                            else:
+                                self._delivery.received(ack.packet_id, self._now)
                     elif self._guard is not None:
                         if self._guard.release(ack.packet_id):
                             self._settle(ack.packet_id)

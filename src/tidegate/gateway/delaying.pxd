@@ -8,7 +8,7 @@ from tidegate.gateway.guard cimport Guard
 from tidegate.mqtt.framing cimport Frame
 from tidegate.mqtt.publish cimport Publish
 
-cdef int CLOSED, DELAY, DROP, EMPTYING, FORWARDED, ITSELF, KEPT, LEAVING, LIMITED, OPEN, PARKED, REJECT
+cdef int CLOSED, DELAY, DROP, EMPTYING, FORWARDED, KEPT, LEAVING, LIMITED, OPEN, PARKED, REJECT
 
 cdef Frame frame
 cdef Publish publish
@@ -44,7 +44,6 @@ cdef class Delaying(Exchange):
     ) except -1
     @cython.locals(guard=Guard, action=cython.int)
     cdef int _no_room(self, bytes topic, Py_ssize_t size, Py_ssize_t payload, bint decided) except -1
-    cdef void _wait_for_limit(self, bytes topic, held) except *
     @cython.locals(guard=Guard, count=Py_ssize_t, here=Py_ssize_t)
     cdef bint _is_quota_used(self, int own) except -1
     cdef void _park(self, bytes data, Py_ssize_t at, bint live, double longest) except *

@@ -15,11 +15,11 @@ from .conversation import RESUME, Conversation
 from .exchange import Exchange
 from .guard import identifier_in_use
 from .hold import Held, Hold
-from .ordinals import CLOSED, DELAY, DROP, EMPTYING, FORWARDED, ITSELF, KEPT, LEAVING, LIMITED, OPEN, PARKED, REJECT
+from .ordinals import CLOSED, DELAY, DROP, EMPTYING, FORWARDED, KEPT, LEAVING, LIMITED, OPEN, PARKED, REJECT
 from .scratch import frame, publish
 from .states import Event
 from .turn import Turn
-from .waiting import GONE, NEVER, PASSED, WAITS, Lane
+from .waiting import GONE, NEVER, NOBODY_BEFORE, PASSED, WAITS, Lane
 
 OVERFLOW = 8 << 20
 """Bytes that are read of a client which was left unread for as long as may be, unless it has sent less: what the kernel
@@ -165,7 +165,7 @@ class Delaying(Exchange):
         held = hold.add(name, packet, 0 if is_large else publish.packet_id, self._now)
         if self.state == OPEN and hold.topics[name][0] is held:  # adding it may have cost us the connection
             if decided:
-                self._wait_for_limit(name, held)
+                hold.wait_for_limit(name, held, self._now)
             else:
                 hold.wait(name, held, 0, 0.0, self._now)
             self._wake_by(hold.next_deadline)
@@ -188,19 +188,6 @@ class Delaying(Exchange):
         if not publish.qos:
             return DROP
         return REJECT if self.version == 5 and not guard.may_be_there(publish) else LIMITED
-
-    def _wait_for_limit(self, topic: bytes, held: Held) -> None:
-        """The first of a topic waits for what the limit lacks that has just been asked."""
-        hold = self._hold
-        assert self._guard is not None
-        assert hold is not None
-        engine = self._guard.engine
-        held.counted = True
-        held.slot = engine.slot
-        if held.deadline == NEVER:
-            hold.expires(topic, held, held.arrived + engine.max_delay)
-        key = 0 if engine.queue == ITSELF else engine.queue
-        hold.wait(topic, held, key, 0.0 if engine.by_window else engine.wait, self._now)
 
     def _is_quota_used(self, own: int) -> bool:
         """Whether the broker has as many unacknowledged messages as it takes; `own` are counted but not sent."""
@@ -273,7 +260,7 @@ class Delaying(Exchange):
         self._overflow_left = OVERFLOW
         self._overflow_until = self._now + LONGEST_WAIT
         if topic and hold is not None:
-            if hold.topics[topic][0].packet is None and self._try(topic, 1, late=True) != WAITS:
+            if hold.topics[topic][0].packet is None and self._try(topic, NOBODY_BEFORE, late=True) != WAITS:
                 return
             self._read_again(self._held)
             action = self._no_room(topic, frame.end, frame.end - publish.payload, decided=False)
@@ -345,7 +332,7 @@ class Delaying(Exchange):
             return WAITS
         if action == DELAY and not late:
             if held.lane is None or held.lane.key != engine.queue:  # that of its own lane is never a queue
-                self._wait_for_limit(topic, held)
+                hold.wait_for_limit(topic, held, self._now)
                 self._wake_by(hold.next_deadline)
             return WAITS
         if action == DELAY:
@@ -389,7 +376,7 @@ class Delaying(Exchange):
             topic = None if self._hold is None else self._hold.expired(self._now)
             if topic is None:
                 break
-            self._try(topic, 1, late=True)  # 1: nobody waits for that, so nobody is before it
+            self._try(topic, NOBODY_BEFORE, late=True)
             self._follow(topic)
         self._after_hold()
 

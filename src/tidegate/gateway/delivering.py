@@ -21,7 +21,7 @@ from ..mqtt.session import Auth, Disconnect
 from .bounds import HEADER, STORE, STORED, Bounds
 from .conversation import FREE_BROKER, HOLD_BROKER, RESUME_BROKER
 from .delaying import DISCARDS, MOST_AT_ONCE
-from .delivery import DELIVER, Delivery
+from .delivery import Delivery
 from .ordinals import (
     AUTH,
     CLOSED,
@@ -31,6 +31,7 @@ from .ordinals import (
     FORWARDED,
     INCOMPLETE,
     KEPT,
+    ON_DELIVER,
     OPEN,
     OPENING,
     PARKED,
@@ -263,7 +264,7 @@ class Delivering(Timing):
         self._delivery_generation = guard.engine.generation
         if self._delivery is not None:
             self._delivery.review()
-        elif guard.engine.meets(guard.subject, DELIVER):
+        elif guard.engine.meets(guard.subject, ON_DELIVER):
             self._delivery = Delivery(guard.waiting, guard.subject, self, self._address)
             if self._is_client_full:
                 self._delivery.takes(False, self._now)
@@ -346,9 +347,11 @@ class Delivering(Timing):
     def _go_on_delivering(self) -> None:
         """Do what the client's acknowledgements, or the clock, have made possible."""
         delivery = self._delivery
-        if delivery is not None and delivery.has_freed:
+        if delivery is None:
+            return
+        if delivery.has_freed:
             delivery.go_on(self._now)
-        if delivery is not None and delivery.may_resume:
+        if delivery.may_resume:
             self.resume_broker(self._now)
 
     def client_takes(self, takes: bool, now: float) -> None:

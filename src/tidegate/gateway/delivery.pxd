@@ -5,7 +5,7 @@ from tidegate.gateway.exchange cimport Exchange
 from tidegate.mqtt.framing cimport Frame
 from tidegate.mqtt.publish cimport Publish
 
-cdef int DELAY, DROP, FORWARDED, ITSELF, KEPT, PARKED
+cdef int DELAY, DROP, FORWARDED, KEPT, ON_DELIVER, PARKED
 
 cdef Frame frame
 cdef Publish publish
@@ -51,8 +51,6 @@ cdef class Delivery:
     cdef bint _fits(self, Py_ssize_t messages, Py_ssize_t size) except -1
     cdef void _drop(self, bytes name, bint decided) except *
     cdef void _tie(self, hold, bytes topic) except *
-    @cython.locals(engine=Engine)
-    cdef void _wait_for_limit(self, bytes name, held, bint patient) except *
     cpdef int serve(self, lane, double now) except -1
     @cython.locals(connection=Exchange, data=bytes, payload=Py_ssize_t, action=cython.int, is_stuck=cython.bint, must=cython.bint)
     cdef int _try(self, bytes name, unsigned long long turn, bint late=*) except -1
@@ -65,6 +63,4 @@ cdef class Delivery:
     cpdef void received(self, int packet_id, double now) except *
     cpdef void parked(self, double now) except *
     cpdef bint excuse(self, double now) except -1
-    @cython.locals(place=cython.uint)
-    cdef void _free(self, object taken, double now) except *
     cpdef int close(self, double now) except -1

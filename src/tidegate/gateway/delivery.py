@@ -12,25 +12,20 @@ from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 from ..engine.counters import HOLD_DISCARDED, Discard
-from ..policy.model import Event
 from .bounds import STORE
+from .delaying import MOST_AT_ONCE, MOST_OWN
 from .exchange import Exchange
 from .guard import OWED_TIME
 from .hold import OVERHEAD, Held, Hold
-from .ordinals import DELAY, DROP, FORWARDED, ITSELF, KEPT, PARKED
+from .ordinals import DELAY, DROP, FORWARDED, KEPT, ON_DELIVER, PARKED
 from .scratch import frame, publish
-from .waiting import GONE, NEVER, PASSED, WAITS, Lane, Waiting
+from .waiting import GONE, NEVER, NOBODY_BEFORE, PASSED, WAITS, Lane, Waiting
 
 if TYPE_CHECKING:  # compiled code knows it by delivery.pxd; interpreted code is only handed one
     from ..engine.binding import Subject
 
-DELIVER = int(Event.DELIVER)
 CHAIN = b""
 """The name of the chain among the topics of the hold: no topic is empty."""
-MOST_OWN = 8
-"""Messages that wait for the client itself, and are tried at a time."""
-MOST_AT_ONCE = 64
-"""Messages that are given up at a time: about a millisecond's work."""
 
 
 class Delivery:
@@ -77,7 +72,7 @@ class Delivery:
 
     def review(self) -> None:
         """There is another policy."""
-        self._delays = self.engine.delays(self._subject, DELIVER)
+        self._delays = self.engine.delays(self._subject, ON_DELIVER)
 
     # What the broker has sent
 
@@ -142,7 +137,7 @@ class Delivery:
                     self._windows = {}
                 before = self._windows.get(publish.packet_id)
                 if before is not None:  # the broker uses its identifier once more
-                    self._free(before, self._now)
+                    self._waiting.give_back(before, self._now)
                     self._received.discard(publish.packet_id)
                 self._windows[publish.packet_id] = taken
                 if engine.shares:
@@ -212,7 +207,8 @@ class Delivery:
             self._chain_bytes += held.size
         if hold.topics[name][0] is held:
             if decided:
-                self._wait_for_limit(name, held, must or publish.retain or self.engine.conflates)
+                is_patient = must or publish.retain or self.engine.conflates
+                hold.wait_for_limit(name, held, self._now, is_patient)
             else:
                 hold.wait(name, held, 0, 0.0, self._now)
         return held
@@ -251,18 +247,6 @@ class Delivery:
         for held in hold.move(topic, CHAIN, self._now):
             self._chain_bytes += held.size
             self._tied[topic] = held
-
-    def _wait_for_limit(self, name: bytes, held: Held, patient: bool) -> None:
-        """The first of a name waits for what the limit lacks that has just been asked; `patient`: however long."""
-        hold = self._hold
-        engine = self.engine
-        assert hold is not None
-        held.counted = True
-        held.slot = engine.slot
-        if held.deadline == NEVER and not patient:
-            hold.expires(name, held, held.arrived + engine.max_delay)
-        key = 0 if engine.queue == ITSELF else engine.queue
-        hold.wait(name, held, key, 0.0 if engine.by_window else engine.wait, self._now)
 
     # Out of it
 
@@ -308,7 +292,7 @@ class Delivery:
             return WAITS
         if action == DELAY and not late:
             if held.lane is None or held.lane.key != self.engine.queue:
-                self._wait_for_limit(name, held, must or publish.retain or held.conflates)
+                hold.wait_for_limit(name, held, self._now, must or publish.retain or held.conflates)
             return WAITS
         if action == DELAY:
             action = DROP
@@ -349,7 +333,7 @@ class Delivery:
             name = None if self._hold is None else self._hold.expired(now)
             if name is None:
                 break
-            self._try(name, 1, late=True)  # 1: nobody waits for that, so nobody is before it
+            self._try(name, NOBODY_BEFORE, late=True)
             self._follow(name)
         self._look_at_parked()
 
@@ -398,7 +382,7 @@ class Delivery:
         """The exchange of a message is over: its places in windows are free."""
         taken = None if self._windows is None else self._windows.pop(packet_id, None)
         if taken is not None:
-            self._free(taken, now)
+            self._waiting.give_back(taken, now)
             self.has_freed = True
             self._received.discard(packet_id)
             if packet_id in self._shared:
@@ -433,10 +417,6 @@ class Delivery:
         self._is_excused = True
         self._shared_since = now
         return True
-
-    def _free(self, taken: object, now: float) -> None:
-        for place in taken if isinstance(taken, tuple) else (taken,):
-            self._waiting.wake(self.engine.free(place), now)
 
     # Its end
 
@@ -478,7 +458,7 @@ class Delivery:
         self._tied.clear()
         if self._windows is not None:
             for taken in self._windows.values():
-                self._free(taken, now)
+                self._waiting.give_back(taken, now)
             self._windows = None
             self._waiting.wake_others()
         return count

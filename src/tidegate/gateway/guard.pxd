@@ -34,8 +34,6 @@ cdef class Guard:
     cpdef void received(self, int packet_id, double now) except *
     cpdef bint released(self, int packet_id) except -1
     cpdef int playing(self) except -1
-    @cython.locals(place=cython.uint)
-    cdef void _free(self, object taken, double now) except *
     cpdef bytes answer(self, int action, Publish publish, bint brief)
     cpdef bint plays(self, int packet_id) except -1
     cpdef bint release(self, int packet_id) except -1

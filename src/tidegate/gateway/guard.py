@@ -134,7 +134,7 @@ class Guard:
         if self.windows is not None:
             taken = self.windows.pop(packet_id, None)
             if taken is not None:
-                self._free(taken, now)
+                self.waiting.give_back(taken, now)
                 if self._owed is not None:
                     self._owed.pop(packet_id, None)
 
@@ -173,14 +173,10 @@ class Guard:
             self.subscriptions.close(now)
         if self.windows is not None:
             for taken in self.windows.values():
-                self._free(taken, now)
+                self.waiting.give_back(taken, now)
             self.windows = None
             self._owed = None
             self.waiting.wake_others()
-
-    def _free(self, taken: object, now: float) -> None:
-        for place in taken if isinstance(taken, tuple) else (taken,):
-            self.waiting.wake(self.engine.free(place), now)
 
     def answer(self, action: int, publish: Publish, brief: bool) -> bytes:
         """What the client gets for a message that was dropped or rejected; nothing for QoS 0. `brief`: without reasons.

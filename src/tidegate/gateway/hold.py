@@ -7,6 +7,7 @@ of each topic waits in a lane (`waiting.py`) for what the limit lacks; those beh
 from collections import deque
 from heapq import heapify, heappop, heappush
 
+from .ordinals import ITSELF
 from .waiting import NEVER, Lane, Owner, Waiting, party
 
 OVERHEAD = 600
@@ -95,6 +96,16 @@ class Hold:
         held.lane = lane
         if was_empty and key:
             self.waiting.join(lane, wait, now)
+
+    def wait_for_limit(self, topic: bytes, held: Held, now: float, is_patient: bool = False) -> None:
+        """The first of a topic waits for what the limit lacks that the engine was asked last; patient: however long."""
+        engine = self.waiting.engine
+        held.counted = True
+        held.slot = engine.slot
+        if held.deadline == NEVER and not is_patient:
+            self.expires(topic, held, held.arrived + engine.max_delay)
+        key = 0 if engine.queue == ITSELF else engine.queue
+        self.wait(topic, held, key, 0.0 if engine.by_window else engine.wait, now)
 
     def expires(self, topic: bytes, held: Held, deadline: float) -> None:
         """Set the deadline of the first of a topic."""

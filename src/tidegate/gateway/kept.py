@@ -18,13 +18,10 @@ from .conversation import LINGER
 from .guard import OWED_TIME
 from .last_will import Estate
 from .skim import Skim
-from .waiting import GONE, NEVER, PASSED, WAITS, Lane
+from .waiting import GONE, NEVER, NOBODY_BEFORE, PASSED, WAITS, Lane
 
 if TYPE_CHECKING:
     from .wills import Wills
-
-_NOBODY_BEFORE = 1
-"""In place of the key of a queue: no queue has it."""
 
 
 class Timer(Protocol):
@@ -138,7 +135,7 @@ class Kept:
             self._is_due = True
             self._due_since = now
         wills, will = self._wills, self.will
-        turn = _NOBODY_BEFORE if late else 0 if self._lane is None else self._lane.key
+        turn = NOBODY_BEFORE if late else 0 if self._lane is None else self._lane.key
         action = wills.engine.decide_will(
             self.subject, will.topic, will.qos, will.retain, will.packet, will.payload, now, turn, self._slot >= 0
         )

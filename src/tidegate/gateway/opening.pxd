@@ -5,7 +5,7 @@ from tidegate.gateway.conversation cimport Conversation
 from tidegate.gateway.guard cimport Guard
 from tidegate.mqtt.framing cimport Frame
 
-cdef int ARRIVED, AUTH, CLOSED, CONNACK, CONNECT, DELAY, DROP, GREETING, LIMITED, OPENING, ORPHANED, QUEUED, REJECT
+cdef int ARRIVED, AUTH, CLOSED, CONNACK, CONNECT, DELAY, DROP, GREETING, LIMITED, OPENING, ORPHANED, PASS, QUEUED, REJECT
 cdef int TURNED_AWAY
 cdef Py_ssize_t PACKETS_FROM_BROKER, PACKETS_FROM_CLIENT
 

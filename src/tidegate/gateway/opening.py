@@ -12,7 +12,7 @@ from ..mqtt.errors import Fault, PacketError
 from ..mqtt.properties import PropertyId
 from ..mqtt.reasons import PacketType, ReasonCode
 from ..mqtt.session import PINGREQ, Auth, Disconnect
-from .admission import PASS, Admission, Denial, Door
+from .admission import Admission, Denial, Door
 from .bounds import STORED, Bounds
 from .conversation import ASK, OPEN_UPSTREAM, Conversation
 from .guard import Guard
@@ -30,6 +30,7 @@ from .ordinals import (
     LIMITED,
     OPENING,
     ORPHANED,
+    PASS,
     QUEUED,
     REJECT,
     TURNED_AWAY,
@@ -128,7 +129,7 @@ class Opening(Conversation):
         """Refuse the client, and tell it, unless it is to be dropped or has not said how."""
         assert self._admission is not None
         if self._admission.is_accepted:  # by the broker, which is to see a client that leaves, and fires no will
-            self._send_broker(Disconnect(ReasonCode.SUCCESS, []).write() if self.version == 5 else b"\xe0\x00")
+            self._send_broker(Disconnect().write())
             if self._will is not None:
                 self._will.is_settled = True
         if action == DROP:

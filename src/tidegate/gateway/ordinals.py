@@ -34,6 +34,7 @@ PINGRESP = int(PacketType.PINGRESP)
 DISCONNECT = int(PacketType.DISCONNECT)
 AUTH = int(PacketType.AUTH)
 
+PASS = int(Action.PASS)
 DELAY = int(Action.DELAY)
 DROP = int(Action.DROP)
 REJECT = int(Action.REJECT)
@@ -41,6 +42,9 @@ LIMITED = int(Action.DISCONNECT)
 """This action, and all above it, end the connection."""
 BAN = int(Action.BAN)
 
+ON_SUBSCRIBE = int(Event.SUBSCRIBE)
+ON_DELIVER = int(Event.DELIVER)
+ON_WILL = int(Event.WILL)
 ON_PACKET = int(Event.PACKET)
 
 FORWARDED = 0

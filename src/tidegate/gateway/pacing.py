@@ -13,12 +13,10 @@ from .delaying import Delaying
 from .ordinals import DELAY, ON_PACKET
 from .states import Event
 from .turn import Turn
-from .waiting import GONE, PASSED, WAITS
+from .waiting import GONE, NOBODY_BEFORE, PASSED, WAITS
 
 LOOK = 1.0
 """Seconds between two looks at a client that is left unread: whether it is still there."""
-_NOBODY_BEFORE = 1
-"""In place of the key of a queue: no queue has it."""
 
 
 class Pacing(Delaying):
@@ -113,7 +111,7 @@ class Pacing(Delaying):
         assert turn is not None
         engine = guard.engine
         if turn.deadline <= self._now:
-            action = engine.decide_packet(guard.subject, turn.size, self._now, _NOBODY_BEFORE, True)
+            action = engine.decide_packet(guard.subject, turn.size, self._now, NOBODY_BEFORE, True)
             if action == DELAY:
                 action = engine.then
                 if action == DELAY:  # nobody is thrown out for what his neighbours did, with whom he is counted

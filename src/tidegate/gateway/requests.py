@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 from ..mqtt.properties import PropertyId
 from ..mqtt.reasons import PacketType, ReasonCode
 from ..mqtt.subscribe import Suback, Subscribe, Subscription, Unsuback, Unsubscribe
-from ..policy.model import Action, Event
 from .answers import Answers, Said
 from .notices import TOPIC, Notices, retry_after, whole_ms
+from .ordinals import DELAY, LIMITED, ON_SUBSCRIBE, PASS
 from .subscriptions import Subscriptions
-from .waiting import GONE, NEVER, PASSED, WAITS, Lane, party
+from .waiting import GONE, NEVER, NOBODY_BEFORE, PASSED, WAITS, Lane, party
 
 if TYPE_CHECKING:
     from .guard import Guard
@@ -26,12 +26,6 @@ OVERHEAD = 600
 OVERHEAD_FILTER = 200
 """each of its filters, which have been read."""
 
-ON_SUBSCRIBE = int(Event.SUBSCRIBE)
-_PASS = int(Action.PASS)
-_DELAY = int(Action.DELAY)
-_DISCONNECT = int(Action.DISCONNECT)
-_NOBODY_BEFORE = 1
-"""In place of the key of a queue: no queue has it."""
 _MOST_QOS = 2
 
 
@@ -176,10 +170,10 @@ class Requests:
                 self._pass(asked, one, _MOST_QOS, None)
             else:
                 action = self._judge(asked, one, now, turn)
-                if action == _DELAY:
+                if action == DELAY:
                     return WAITS
                 self._end_wait(asked, now)
-                if action == _PASS:
+                if action == PASS:
                     self._pass(asked, one, engine.max_qos, engine.taken())
                 elif not self._refuse(asked, one, action, now):
                     return GONE
@@ -193,11 +187,11 @@ class Requests:
             guard.subject,
             one.topic_filter.encode(),
             now,
-            _NOBODY_BEFORE if asked.is_late else turn,
+            NOBODY_BEFORE if asked.is_late else turn,
             asked.is_counted,
             has=self.subscriptions.counts(one.topic_filter),
         )
-        if action == _DELAY and asked.is_late:
+        if action == DELAY and asked.is_late:
             action = engine.then
             engine.late(guard.subject, action, now)
         return action
@@ -220,9 +214,9 @@ class Requests:
             text = f"over limit {engine.refused_by}: too many subscriptions"
         else:
             text = f"over limit {engine.refused_by}: retry in {wait} ms"
-        if action >= _DISCONNECT or guard.version == 3:  # 3.1 has no answer that refuses
+        if action >= LIMITED or guard.version == 3:  # 3.1 has no answer that refuses
             reason = ReasonCode.QUOTA_EXCEEDED if wait is None else ReasonCode.MESSAGE_RATE_TOO_HIGH
-            self._line.overstep(max(action, _DISCONNECT), reason, text)
+            self._line.overstep(max(action, LIMITED), reason, text)
             return False
         self._line.send_answer(guard.notice(action, one.topic_filter.encode(), now))
         if not asked.said.properties:
@@ -302,7 +296,7 @@ class Requests:
             return
         text = "too many requests wait already"
         if isinstance(asked.request, Unsubscribe) or self._guard.version == 3:  # no answer refuses these
-            self._line.overstep(_DISCONNECT, ReasonCode.QUOTA_EXCEEDED, text)
+            self._line.overstep(LIMITED, ReasonCode.QUOTA_EXCEEDED, text)
             return
         asked.said.reasons = [(at, self._refusal) for at in range(asked.said.filters)]
         asked.said.properties = [(PropertyId.REASON_STRING, text)]
@@ -317,7 +311,7 @@ class Requests:
             asked.is_counted = True
             asked.slot = engine.slot
             topic_filter = asked.request.subscriptions[asked.at].topic_filter.encode()
-            self._line.send_answer(guard.notice(_DELAY, topic_filter, now))
+            self._line.send_answer(guard.notice(DELAY, topic_filter, now))
         if self.deadline == NEVER:
             self.deadline = asked.arrived + engine.max_delay
             self._line.look_at(self.deadline)

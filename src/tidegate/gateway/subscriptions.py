@@ -7,7 +7,7 @@ Kept are subscriptions that have taken places in windows, for as long as the bro
 from hashlib import blake2b
 
 from ..mqtt.topics import matches, share_of
-from .waiting import Waiting
+from .waiting import Waiting, places_of
 
 SHARE = b"$share/"
 """A packet without these bytes has no shared subscription."""
@@ -81,7 +81,7 @@ class Subscriptions:
         """
         key = key_of(topic_filter)
         found = self._all.get(key)
-        places = () if taken is None else taken if isinstance(taken, tuple) else (taken,)
+        places = places_of(taken)
         group, behind = share_of(topic_filter)
         is_shared = group is not None and self._share(key, behind)
         if found is None:
@@ -152,6 +152,5 @@ class Subscriptions:
         self._waiting.wake_others()
 
     def _free(self, one: Kept, now: float) -> None:
-        for place in one.places:
-            self._waiting.wake(self._waiting.engine.free(place), now)
+        self._waiting.give_back(one.places, now)
         one.places = ()

@@ -38,6 +38,8 @@ MOST_TURNS = 128
 """In one run; between two runs the event loop does everything else."""
 ASKED_PAUSE = 0.02
 """Seconds before the next of them, unless the broker has answered before: what it has accepted is charged by then."""
+NOBODY_BEFORE = 1
+"""In place of the key of a queue, for who has waited for as long as it may: no queue has it, so nobody is before it."""
 IPV6_PART = 7
 """Bytes of an IPv6 address that say whose it is."""
 NEVER = float("inf")
@@ -46,6 +48,11 @@ NEVER = float("inf")
 def party(address: bytes) -> bytes:
     """Who takes turns with others: an address; of IPv6 what one customer gets, a /56."""
     return address[:IPV6_PART] if len(address) == 16 else address
+
+
+def places_of(taken: object) -> tuple[int, ...]:
+    """The places in windows that `Engine.taken` tells of."""
+    return () if taken is None else taken if isinstance(taken, tuple) else (taken,)
 
 
 class Owner(Protocol):
@@ -240,6 +247,11 @@ class Waiting:
         queue = self._queues.get(key)
         if queue is not None:
             self._hasten(queue, now)
+
+    def give_back(self, taken: object, now: float) -> None:
+        """Places in windows (`Engine.taken`) are free: try who waits here for them; `wake_others` tells the rest."""
+        for place in places_of(taken):
+            self.wake(self.engine.free(place), now)
 
     def wake_others(self) -> None:
         """Tell the workers whose clients wait for what has been given back."""

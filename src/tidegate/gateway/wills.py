@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..engine.counters import WILLS, WILLS_HELD, Counters, Outcome
 from ..mqtt.connect import Connect
-from ..policy.model import Event
 from .kept import Kept, Timer, Transport
 from .last_will import Claim, Estate, LastWill
 from .last_will import Owner as Former
+from .ordinals import ON_WILL
 from .post import ANSWER, ASK, Note, Post
 from .presence import Presence
 from .room import Room
@@ -35,8 +35,6 @@ RETURN_TIME = 2.0
 """Seconds that a client who returns waits for the end of his former connection, at most: then the broker decides."""
 LOOK = 0.05
 """Seconds between two looks at whether the workers that were asked still live."""
-
-_EVENT = int(Event.WILL)
 
 
 class Returner(Former, Protocol):
@@ -160,7 +158,7 @@ class Wills:
         `subject` is the client as it says that it is.
         """
         message = connect.will
-        if message is not None and not self.engine.meets(subject, _EVENT):
+        if message is not None and not self.engine.meets(subject, ON_WILL):
             message = None
         if message is None and self.presence.is_empty:
             return None, None
@@ -168,7 +166,7 @@ class Wills:
         will = None
         if message is not None:
             will = LastWill(owner, claim, connect, message, address)
-            if self.delay(will, subject) > 0.0 or self.engine.delays(subject, _EVENT):
+            if self.delay(will, subject) > 0.0 or self.engine.delays(subject, ON_WILL):
                 self.enter(will)
         if not claim.key or not claim.identity or self.presence.is_empty:
             return will, None
@@ -181,7 +179,7 @@ class Wills:
             return
         assert will.subject is not None
         will.claim = will.claim._replace(key=self._hash(b"id", client_id.encode())[:16])
-        if self.delay(will, will.subject) > 0.0 or self.engine.delays(will.subject, _EVENT):
+        if self.delay(will, will.subject) > 0.0 or self.engine.delays(will.subject, ON_WILL):
             self.enter(will)
 
     def delay(self, will: LastWill, subject: "Subject") -> float:
