@@ -78,16 +78,6 @@ static bool keep_places(struct plugin *plugin, struct client *client)
     return true;
 }
 
-/* Whether a limit counts by what a client calls itself: before the broker has accepted it nobody is banned for that. */
-static bool by_name(const struct tg_policy *policy, const struct tg_limit *limit)
-{
-    for (uint32_t i = 0; i < limit->per.count; i++) {
-        uint32_t kind = policy->components[policy->numbers[limit->per.first + i]].kind;
-        if (kind == TG_CLIENT || kind == TG_USERNAME || kind == TG_CAPTURE) return true;
-    }
-    return false;
-}
-
 /* What the broker answers to a CONNECT by this verdict. */
 static int answer(struct plugin *plugin, struct client *client, const struct tg_verdict *verdict, bool proven, uint64_t now)
 {
@@ -130,7 +120,8 @@ int tgm_decide_connect(struct plugin *plugin, struct client *client)
     struct tg_message question = {.topic = "", .event = TG_CONNECT, .qos = AT_CONNECT};
     struct tg_verdict verdict;
     tg_decide(&plugin->engine, client->subject, client->profile->profile, &client->who, &question, now, &verdict);
-    bool proven = verdict.limit == TG_NONE || !by_name(&plugin->engine.policy, &plugin->engine.policy.limits[verdict.limit]);
+    /* Before the broker has accepted it, nobody is banned for what he calls himself. */
+    bool proven = verdict.limit == TG_NONE || !tg_by_name(&plugin->engine.policy, &plugin->engine.policy.limits[verdict.limit]);
     return answer(plugin, client, &verdict, proven, now);
 }
 

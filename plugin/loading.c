@@ -8,15 +8,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "gcra.h"
 #include "plugin.h"
-
-static void forget_slot(struct tg_segment *segment, uint32_t slot)
-{
-    memset(segment->slot[slot].crowd, 0, sizeof segment->slot[slot].crowd);
-    memset(segment->slot[slot].quota, 0, sizeof segment->slot[slot].quota);
-    for (unsigned i = 0; i < TG_TALLIES; i++) segment->tallies[(size_t)i * segment->slots + slot] = 0;
-}
 
 /* Finds each limit the place that it had, or one that nobody has. `places` has room for 2 * slots words. */
 static void place_limits(struct plugin *plugin, struct tg_limit *limits, uint32_t count, uint32_t *places)
@@ -45,7 +37,7 @@ static void place_limits(struct plugin *plugin, struct tg_limit *limits, uint32_
             if (limits[i].slot != TG_NONE) continue;
             while (free_slot < slots && (taken[free_slot] || (round == 0 && identities[free_slot] != 0))) free_slot++;
             if (free_slot == slots) break;
-            forget_slot(&plugin->memory.segment, free_slot);
+            tg_segment_forget(&plugin->memory.segment, free_slot);
             for (unsigned k = 0; plugin->told != NULL && k < TG_TALLIES; k++) plugin->told[(size_t)k * slots + free_slot] = 0;
             taken[free_slot] = 1;
             identities[free_slot] = limits[i].identity;

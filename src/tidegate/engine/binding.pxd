@@ -44,8 +44,6 @@ cdef extern from "native/engine.h":
         uint32_t of[4]
     struct tg_slot:
         uint64_t identity
-        uint64_t crowd[8]
-        uint64_t quota[8]
     struct tg_word:
         uint64_t tag
         uint64_t tat
@@ -220,6 +218,7 @@ cdef extern from "native/engine.h":
     void tg_decide(tg_engine *engine, const tg_subject *subject, const tg_profile *profile, const tg_who *who,
                    const tg_message *message, uint64_t now_ns, tg_verdict *verdict)
     uint32_t tg_matching(tg_engine *engine, const tg_subject *subject, const tg_profile *profile, const tg_message *message, uint32_t *out)
+    void tg_segment_forget(tg_segment *segment, uint32_t slot)
     void tg_count(const tg_engine *engine, uint32_t slot, uint32_t action)
     void tg_late(tg_engine *engine, const tg_subject *subject, const tg_who *who, const tg_message *message,
                  const tg_verdict *verdict, uint32_t action, uint64_t now_ns)

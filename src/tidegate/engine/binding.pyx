@@ -164,19 +164,9 @@ cdef class Segment:
 
     def forget(self, unsigned int slot) -> None:
         """Zero all that a place has kept of a limit, before another one gets it; its scale factors become 1."""
-        cdef uint32_t row
-        cdef size_t at
-        cdef int i
         if slot >= self.c.slots:
             raise IndexError("no such limit")
-        memset(self.c.slot[slot].crowd, 0, sizeof(self.c.slot[slot].crowd))
-        memset(self.c.slot[slot].quota, 0, sizeof(self.c.slot[slot].quota))
-        for priority in range(4):
-            self.c.scales[slot].of[priority] = TG_UNSCALED
-        for row in range(self.c.rows):
-            at = <size_t>row * TG_TALLIES * self.c.slots + slot
-            for i in range(TG_TALLIES):
-                self.c.tallies[at + <size_t>i * self.c.slots] = 0
+        tg_segment_forget(&self.c, slot)
 
     def census(self, double now, bursts) -> list[tuple[int, int]]:
         """For each limit, by slot: buckets in use, and those that would refuse now. `bursts`: ticks of each slot's."""

@@ -92,8 +92,7 @@ static uint64_t scaled(uint64_t number, uint32_t scale)
     return less != 0 ? less : 1;
 }
 
-/* Whether a limit counts by what a client calls itself. */
-static bool by_name(const struct tg_policy *policy, const struct tg_limit *limit)
+bool tg_by_name(const struct tg_policy *policy, const struct tg_limit *limit)
 {
     for (uint32_t i = 0; i < limit->per.count; i++) {
         uint32_t kind = policy->components[policy->numbers[limit->per.first + i]].kind;
@@ -300,7 +299,7 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
         found->entry = TG_NONE; /* it did not pass this one */
         if (by_size && action == TG_DELAY) action = limit->then[subject->version == 5][message->qos]; /* no wait will help */
         if (message->again) action = for_spared(message, action, by_size);
-        if (action == TG_BAN && message->ask && message->event == TG_CONNECT && by_name(policy, limit)) {
+        if (action == TG_BAN && message->ask && message->event == TG_CONNECT && tg_by_name(policy, limit)) {
             /* Nobody is banned for a name that he only claims: the broker has to say first that it is his. */
             if (!by_size) continue;
             action = TG_REJECT;

@@ -185,6 +185,8 @@ bool tg_segment_publish(struct tg_segment *segment, const void *policy, size_t b
 uint64_t tg_segment_generation(const struct tg_segment *segment);
 /* Copies the policy of the present generation to `out` (policy_room bytes): its size, 0 when it cannot be one. */
 size_t tg_segment_policy(const struct tg_segment *segment, void *out);
+/* Zeroes all that a place has kept of a limit, before another one gets it; its scale factors become 1. */
+void tg_segment_forget(struct tg_segment *segment, uint32_t slot);
 
 /* ---- Buckets. ---- */
 
@@ -263,6 +265,8 @@ struct tg_policy {              /* one generation, private to a process */
     struct tg_quota *quotas;    /* by budget */
 };
 
+/* Whether a limit counts by what a client calls itself. */
+bool tg_by_name(const struct tg_policy *policy, const struct tg_limit *limit);
 bool tg_policy_load(struct tg_policy *policy, const void *blob, size_t bytes, uint32_t slots, uint64_t words,
                     char error[TG_ERROR]);
 void tg_policy_free(struct tg_policy *policy);

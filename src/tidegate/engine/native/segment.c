@@ -162,3 +162,13 @@ void tg_segment_recover(struct tg_segment *segment, uint32_t row)
     for (uint64_t i = 0; i < segment->windows; i++)
         __atomic_store_n(&segment->window_shares[i * segment->rows + row], 0, __ATOMIC_SEQ_CST);
 }
+
+void tg_segment_forget(struct tg_segment *segment, uint32_t slot)
+{
+    if (slot >= segment->slots) return;
+    memset(segment->slot[slot].crowd, 0, sizeof segment->slot[slot].crowd);
+    memset(segment->slot[slot].quota, 0, sizeof segment->slot[slot].quota);
+    for (unsigned p = 0; p < TG_PRIORITIES; p++) segment->scales[slot].of[p] = TG_UNSCALED;
+    for (uint32_t row = 0; row < segment->rows; row++)
+        for (unsigned i = 0; i < TG_TALLIES; i++) segment->tallies[((size_t)row * TG_TALLIES + i) * segment->slots + slot] = 0;
+}
