@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strategies import untimed
+from support.delivered import THEN
 from support.held import DELAY, due
 from support.limits import engine, rate
 from support.playbook import Playbook, publish, waiting_room
@@ -23,7 +24,6 @@ from tidegate.policy.model import Action, ByClass, Cases, Event, Key, KeyKind, L
 MESSAGES, SIZE = 6, 200_000
 TOPICS = ("a", "b", "c")
 SIZES = (1, 1000, 1000, STORE + 100)
-THEN = Cases(Action.DELAY, {0: Action.DROP})
 PER = (KeyKind.CLIENT, KeyKind.TOPIC, KeyKind.ALL)
 WINDOW = 4
 """Messages that the broker sends unacknowledged."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
+from support.delivered import DELAY, heard, limit, slow, window
 from support.held import ALL, discarded, steps
 from support.limits import engine as engine_of
 from support.limits import host, rate
@@ -21,24 +22,9 @@ from tidegate.mqtt.properties import PropertyId
 from tidegate.mqtt.reasons import PacketType
 from tidegate.mqtt.session import PINGREQ, PINGRESP
 from tidegate.mqtt.subscribe import Suback
-from tidegate.policy.model import Action, ByClass, Cases, Event, Limit
+from tidegate.policy.model import Action, Cases, Limit
 
 T = PacketType
-DELAY = Cases(Action.DELAY)
-THEN = Cases(Action.DELAY, {0: Action.DROP})
-
-
-def limit(on_excess: Cases, **other: object) -> Limit:
-    """A limit on deliver."""
-    return Limit("down", Event.DELIVER, on_excess, **{"then": THEN, **other})  # type: ignore[arg-type]
-
-
-def slow(amount: int = 1, burst: int = 1, period: int = 1, **other: object) -> Limit:
-    return limit(DELAY, rate=rate(amount, burst, period), **other)
-
-
-def window(number: int, **other: object) -> Limit:
-    return limit(DELAY, concurrent=ByClass(number), **other)
 
 
 def opened(
@@ -52,11 +38,6 @@ def opened(
     if room is None:
         return play
     return Playbook.opened(version, engine=engine, waiting=waiting_room(engine, play.counters, **room))
-
-
-def heard(play: Playbook) -> list[bytes]:
-    """The packets that the client has got since."""
-    return list(split(play.take()[0]))
 
 
 def told(packets: Iterable[bytes]) -> list[tuple[str, bytes]]:

@@ -4,13 +4,13 @@ import os
 
 import pytest
 
+from support.delivered import heard, limit, slow, window
 from support.held import ALL
 from support.held import slow as slow_publish
 from support.limits import engine as engine_of
-from support.limits import host, rate
+from support.limits import host
 from support.paced import paced
 from support.playbook import Playbook, publish, waiting_room
-from support.wire import split
 from tidegate.engine.binding import Engine
 from tidegate.gateway.bounds import STORE
 from tidegate.gateway.delaying import MOST_AT_ONCE
@@ -19,30 +19,10 @@ from tidegate.gateway.states import State
 from tidegate.mqtt.ack import write_ack
 from tidegate.mqtt.reasons import PacketType
 from tidegate.mqtt.session import PINGREQ, PINGRESP
-from tidegate.policy.model import Action, ByClass, Cases, ClientClass, Conditions, Event, Limit, Policy
+from tidegate.policy.model import Action, ByClass, Cases, ClientClass, Conditions, Policy
 
 T = PacketType
-DELAY = Cases(Action.DELAY)
-THEN = Cases(Action.DELAY, {0: Action.DROP})
 LEAVE = b"\xe0\x00"
-
-
-def limit(on_excess: Cases, **other: object) -> Limit:
-    """A limit on deliver."""
-    return Limit("down", Event.DELIVER, on_excess, **{"then": THEN, **other})  # type: ignore[arg-type]
-
-
-def slow(amount: int = 1, burst: int = 1, period: int = 1, **other: object) -> Limit:
-    return limit(DELAY, rate=rate(amount, burst, period), **other)
-
-
-def window(number: int, **other: object) -> Limit:
-    return limit(DELAY, concurrent=ByClass(number), **other)
-
-
-def heard(play: Playbook) -> list[bytes]:
-    """The packets that the client has got since."""
-    return list(split(play.take()[0]))
 
 
 def messages(play: Playbook) -> list[bytes]:
