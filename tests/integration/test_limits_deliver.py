@@ -16,6 +16,7 @@ from support.limited import (
     every_version,
     join,
     limited,
+    numbers,
     pubrels,
     told,
 )
@@ -50,6 +51,13 @@ on = "deliver"
 topic = "late/#"
 rate = "1/h burst 1"
 max_delay = "1ms"
+
+[[limit]]
+name = "drop"
+on = "deliver"
+topic = "drop/#"
+rate = "1/h burst 1"
+on_excess = {{ qos0 = "drop", default = "delay" }}
 
 [[limit]]
 name = "dry"
@@ -201,6 +209,36 @@ def test_what_is_late(gate: Limited, qos: int) -> None:
         else:
             until(lambda: gate.held == 4, "four to wait")  # what the broker must know to have arrived is never dropped
         assert len(answers(client)) == 1
+
+
+@every_version
+@pytest.mark.parametrize("topic_filter", ["late/shared/V", "$share/group/late/shared/V"])
+def test_what_may_have_come_by_a_shared_subscription_is_not_dropped(
+    gate: Limited, version: int, topic_filter: str
+) -> None:
+    topic = f"late/shared/{version}"
+    before = gate.metric("tidegate_limited_total", limit="late", action="drop")
+    name = f"sh{version}{len(topic_filter)}"
+    with subscriber(gate, name, version, topic_filter.replace("V", str(version)), 0) as client:
+        publishes(gate, burst(4, topic, 5))
+        if topic_filter.startswith("$share"):
+            until(lambda: gate.held == 4, "four to wait")
+            with gate.under(policy(AMPLE).replace("1/h burst 1", AMPLE), policy()):
+                assert [payload_of(client.read() or b"", version)[1] for _ in range(5)] == numbers(1, 5)
+            assert gate.metric("tidegate_limited_total", limit="late", action="drop") == before
+        else:
+            dropped = before + 4
+            until(lambda: gate.metric("tidegate_limited_total", limit="late", action="drop") == dropped, "drops")
+            assert len(answers(client)) == 1
+
+
+def test_qos_0_is_dropped_at_once_where_the_limit_says_so(gate: Limited) -> None:
+    before = gate.metric("tidegate_limited_total", limit="drop", action="drop")
+    with subscriber(gate, "drops", 4, "drop/#", 1) as client:
+        publishes(gate, burst(4, "drop/a", 4), burst(4, "drop/b", 2, 1))
+        until(lambda: gate.held == 2, "two to wait")
+        assert [payload_of(one, 4) for one in answers(client)] == [("drop/a", b"1")]
+        assert gate.metric("tidegate_limited_total", limit="drop", action="drop") == before + 3
 
 
 def test_observed(gate: Limited) -> None:
