@@ -124,6 +124,7 @@ bool tgm_move(struct plugin *plugin, struct memory *memory, const uint8_t *blob,
     uint32_t nonce = 0; /* tells the processes of one segment apart */
     good = good && getrandom(&nonce, sizeof nonce, 0) == sizeof nonce
            && tg_engine_init(&plugin->engine, &memory->segment, memory->row, nonce >> 1);
+    plugin->engine.table.alone = is_private;
     if (!good) snprintf(error, TG_ERROR, "no memory for the engine");
     plugin->memory = *memory;
     plugin->identities = identities;

@@ -271,28 +271,37 @@ class Traffic:
 
     seed: int
     count: int
+    habit: float = 0.0
+    """How likely a message is like the one before: of the same client, on the same topic; of any size."""
 
     def messages(self, clients: int, policy: Policy) -> Iterator[tuple[int, int, Message]]:
         """Nanoseconds since the one before, the client's number, the message; by far most about events with limits."""
         choose = random.Random(self.seed)
         events = [limit.on for limit in policy.limits] * 4 + [Event.PUBLISH, *Event]
+        last: tuple[int, tuple[str, int, bool], Event] | None = None
         for _ in range(self.count):
             pause = choose.choice((0, 0, 0, 1, 10**6, 10**8, 10**8 - 1, 333_333_333, 10**9, 10**10))
             size = choose.choice((0, 1, 9, 10, 11, 100, 1000, 1001, LARGEST_PACKET - 20))
+            if last is None or choose.random() >= self.habit:
+                topic = choose.choice(TOPICS) if choose.random() < 0.9 else ""
+                last = (
+                    choose.randrange(clients),
+                    (topic, choose.randrange(3), choose.random() < 0.3),
+                    choose.choice(events),
+                )
+            number, what, event = last
             message = Message(
-                choose.choice(TOPICS) if choose.random() < 0.9 else "",
-                choose.randrange(3),
-                choose.random() < 0.3,
+                *what,
                 size + choose.randrange(20),
                 size,
-                choose.choice(events),
+                event,
                 again=choose.random() < 0.1,
                 turn=choose.random() < 0.5,
                 held=choose.random() < 0.3,
                 owed=choose.choice((0, 0, 0, 1, 2, 30)),
                 ask=choose.random() < 0.1,
             )
-            yield pause, choose.randrange(clients), _told(message, choose)
+            yield pause, number, _told(message, choose)
 
 
-traffic = st.builds(Traffic, st.integers(0, 2**32), st.integers(1, 60))
+traffic = st.builds(Traffic, st.integers(0, 2**32), st.integers(1, 60), st.sampled_from((0.0, 0.9)))

@@ -41,13 +41,6 @@ static struct tg_plan *plan_limit(const struct tg_engine *engine, uint32_t slot,
     return plan;
 }
 
-static void tally(const struct tg_engine *engine, uint32_t slot, uint32_t what)
-{
-    if (engine->tallies == NULL) return;
-    uint64_t *word = engine->tallies + (size_t)what * engine->segment.slots + slot;
-    __atomic_store_n(word, __atomic_load_n(word, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
-}
-
 /* Whether a limit keeps count of what it lets through and has not ended: of what is acknowledged, of connections, and of
  * subscriptions, one made again being none more. */
 static bool counts(const struct tg_entry *entry, const struct tg_message *message)
@@ -123,6 +116,7 @@ uint32_t tg_will_delay(struct tg_engine *engine, const struct tg_subject *subjec
                        const struct tg_message *message)
 {
     const struct tg_entry *entries = tg_entries(&engine->policy, profile);
+    tg_new_topic(engine);
     uint32_t most = 0, matched = subject->exempt ? 0 : tg_match(engine, subject, profile, message);
     for (uint32_t m = 0; m < matched; m++) {
         const struct tg_entry *entry = &entries[engine->matches[m].entry];
@@ -206,15 +200,17 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
 {
     const struct tg_policy *policy = &engine->policy;
     const struct tg_entry *entries = tg_entries(policy, profile);
-    uint32_t matched = tg_match(engine, subject, profile, message);
-    *verdict = (struct tg_verdict){.action = TG_PASS, .limit = TG_NONE, .slot = TG_NONE, .matched = matched,
-                                   .extra = TG_NONE};
+    *verdict = (struct tg_verdict){.action = TG_PASS, .limit = TG_NONE, .slot = TG_NONE, .extra = TG_NONE};
     engine->taken_count = 0;
     engine->taken_shared = false;
+    tg_new_topic(engine);
+    uint64_t habit = tg_habit_key(engine, subject, message);
+    if ((verdict->matched = tg_by_habit(engine, habit, message, tg_ticks(now_ns))) != 0) return;
+    uint32_t scalings = tg_scalings(engine), matched = verdict->matched = tg_match(engine, subject, profile, message);
     /* Whom the broker has refused may have claimed the name of one who is exempt. */
     if (message->event == TG_AUTH_FAILURE ? subject->exempt_there : subject->exempt) {
         for (uint32_t m = 0; m < matched && !message->ask; m++)
-            tally(engine, entries[engine->matches[m].entry].slot, TG_TALLY_PASSED);
+            tg_tally(engine, entries[engine->matches[m].entry].slot, TG_TALLY_PASSED);
         return;
     }
     if (message->event == TG_SUBSCRIBE) verdict->extra = least_extra(engine, subject, entries, matched);
@@ -235,7 +231,7 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
     };
     plan = engine->plans;
     uint32_t charged = 0, decider_slot = 0;
-    bool refused = false;
+    bool refused = false, usual = true; /* usual: all that it meets are buckets of its own, and they are not over */
     for (uint32_t m = 0; m < matched; m++) {
         struct tg_match *found = &engine->matches[m];
         const struct tg_entry *entry = &entries[found->entry];
@@ -285,7 +281,8 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
                 engine->taken_shared |= shared || by_crowd;
             }
         }
-        if (crowded) tally(engine, entry->slot, TG_TALLY_CROWDED);
+        if (crowded) tg_tally(engine, entry->slot, TG_TALLY_CROWDED);
+        usual &= !over && !has_window && !crowded;
         crowd &= !by_size;
         if (!over) continue;
         /* Who is told of: the key, or all that count together. */
@@ -306,7 +303,7 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
         }
         if (action == TG_OBSERVE) {
             if (message->quiet) continue;
-            tally(engine, limit->slot, TG_OBSERVE);
+            tg_tally(engine, limit->slot, TG_OBSERVE);
             if (who != NULL && engine->tallies != NULL)
                 tg_note(engine, who, subject->source, message, limit->slot, whose, TG_OBSERVE, crowd, now_ns);
         } else if (action != TG_PASS) {
@@ -338,7 +335,7 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
     }
     if (refused) {
         if (verdict->action == TG_DELAY && message->held) return;
-        tally(engine, decider_slot, verdict->action);
+        tg_tally(engine, decider_slot, verdict->action);
         if (who != NULL && engine->tallies != NULL)
             tg_note(engine, who, subject->source, message, decider_slot, verdict->whose, (uint8_t)verdict->action, verdict->crowd, now_ns);
         return;
@@ -348,7 +345,8 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
         return;
     }
     for (uint32_t m = 0; m < matched; m++)
-        if (engine->matches[m].entry != TG_NONE) tally(engine, entries[engine->matches[m].entry].slot, TG_TALLY_PASSED);
+        if (engine->matches[m].entry != TG_NONE) tg_tally(engine, entries[engine->matches[m].entry].slot, TG_TALLY_PASSED);
+    if (usual) tg_keep_habit(engine, habit, subject, entries, matched, charged, scalings);
 }
 
 void tg_late(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_who *who,
@@ -356,12 +354,12 @@ void tg_late(struct tg_engine *engine, const struct tg_subject *subject, const s
 {
     if (verdict->limit == TG_NONE || action >= TG_ACTIONS) return;
     uint32_t slot = engine->policy.limits[verdict->limit].slot;
-    tally(engine, slot, action);
+    tg_tally(engine, slot, action);
     if (engine->tallies != NULL && action > TG_DELAY) /* what goes on after all is nothing to tell */
         tg_note(engine, who, subject->source, message, slot, tg_mix(verdict->whose, action), (uint8_t)action, verdict->crowd, now_ns);
 }
 
 void tg_count(const struct tg_engine *engine, uint32_t slot, uint32_t action)
 {
-    if (slot < engine->segment.slots && action < TG_ACTIONS) tally(engine, slot, action);
+    if (slot < engine->segment.slots && action < TG_ACTIONS) tg_tally(engine, slot, action);
 }

@@ -14,7 +14,7 @@ bool tg_engine_init(struct tg_engine *engine, const struct tg_segment *segment, 
     engine->segment = *segment;
     engine->row = row;
     if (row < segment->rows) engine->tallies = segment->tallies + (size_t)row * segment->slots * TG_TALLIES;
-    engine->table = (struct tg_table){segment->table, segment->words - 1, (uint64_t)1 << 61, nonce};
+    engine->table = (struct tg_table){segment->table, segment->words - 1, (uint64_t)1 << 61, nonce, false};
     engine->episodes = calloc(TG_EPISODES, sizeof *engine->episodes);
     engine->seen = calloc(TG_SEEN, sizeof *engine->seen);
     if (engine->tallies != NULL) {
@@ -22,7 +22,12 @@ bool tg_engine_init(struct tg_engine *engine, const struct tg_segment *segment, 
         engine->own_shares = calloc(segment->windows, sizeof *engine->own_shares);
         engine->window_source = calloc(segment->windows, sizeof *engine->window_source);
         engine->made = calloc(TG_MADE, sizeof *engine->made);
-        if (engine->own_shares == NULL || engine->window_source == NULL || engine->made == NULL) return false;
+        engine->habits = calloc(TG_HABITS, sizeof *engine->habits);
+        engine->habit_keys = calloc(2 * TG_HABITS, sizeof *engine->habit_keys);
+        if (engine->own_shares == NULL || engine->window_source == NULL || engine->made == NULL || engine->habits == NULL
+            || engine->habit_keys == NULL)
+            return false;
+        engine->habit_seen = engine->habit_keys + TG_HABITS;
     }
     return engine->episodes != NULL && engine->seen != NULL;
 }
@@ -60,6 +65,7 @@ bool tg_engine_load(struct tg_engine *engine, const void *blob, size_t bytes, ch
     engine->policy = policy;
     engine->epoch = 0;
     memset(engine->seen, 0, TG_SEEN * sizeof *engine->seen);
+    if (engine->habit_keys != NULL) memset(engine->habit_keys, 0, 2 * TG_HABITS * sizeof *engine->habit_keys);
     /* Scaled down to TG_LEAST_SCALE, a charge takes its budget further than the policy foresees; damage lies years ahead. */
     uint64_t horizon = policy.head->horizon;
     engine->table.horizon = horizon > (uint64_t)1 << 53 ? (uint64_t)1 << 61 : horizon << 8;
@@ -77,6 +83,8 @@ void tg_engine_free(struct tg_engine *engine)
     free(engine->own_shares);
     free(engine->window_source);
     free(engine->made);
+    free(engine->habits);
+    free(engine->habit_keys);
     tg_policy_free(&engine->policy);
     memset(engine, 0, sizeof *engine);
 }

@@ -12,6 +12,7 @@
  *   subject.c  what a client is: classes, captures, and the limits that can meet it
  *   match.c    which limits a message meets: its topic walked down a tree
  *   decide.c   one message: charge all or none, say the strictest verdict
+ *   habit.c    the usual case of it: the same client, topic and limits as before
  *   engine.c   one process's engine
  *   events.c   who came under a limit and when: transitions, not messages
  *
@@ -194,7 +195,12 @@ struct tg_cost { uint64_t ticks, burst, largest; }; /* of one charge to one budg
 struct tg_key { uint64_t tag, hash; };
 enum { TG_CHARGED, TG_OVER, TG_ABSENT, TG_FULL };
 
-struct tg_table { struct tg_word *words; uint64_t mask; uint64_t horizon; uint32_t nonce; };
+struct tg_table {
+    struct tg_word *words;
+    uint64_t mask, horizon;
+    uint32_t nonce;
+    bool alone;                 /* no other process and no other thread ever sees it */
+};
 
 struct tg_key tg_key_make(uint32_t slot, uint64_t hash);
 void tg_prefetch(const struct tg_table *table, struct tg_key key);
@@ -263,6 +269,7 @@ struct tg_policy {              /* one generation, private to a process */
     uint32_t depth;             /* levels of the tree */
     uint32_t most_budgets;      /* that can be charged for one message */
     struct tg_quota *quotas;    /* by budget */
+    bool by_topic;              /* some limit counts by topics */
 };
 
 /* Whether a limit counts by what a client calls itself. */
@@ -285,6 +292,7 @@ struct tg_subject {             /* tg_subject_bytes(policy) in all */
     uint64_t source, vicinity;  /* of its address: by itself, and with its neighbours */
     uint64_t first_class;       /* identity of the class that gives the priority; 0: none */
     uint64_t profile;           /* hash of the profile */
+    uint64_t identity;          /* hash of all that keys and costs depend on */
     uint8_t priority, exempt, family, version;
     uint8_t exempt_there;       /* whatever it calls itself: by its address and listener alone */
     uint8_t pad[3];
@@ -378,6 +386,24 @@ struct tg_seen {                /* what met a topic lately; found by a hash that
     struct tg_match matches[TG_SEEN_MATCHES];
 };
 
+#define TG_HABITS 2048u
+#define TG_HABIT_STEPS 16u       /* limits, and budgets, of what is remembered */
+
+struct tg_step {                /* one budget to charge */
+    struct tg_word *where;
+    uint64_t tag;
+    struct tg_cost cost;
+    const struct tg_budget *of_bytes; /* NULL: the cost is the same for all messages */
+    uint32_t scale;
+};
+
+struct tg_habit {               /* a client's messages on one topic, as the last of them passed */
+    uint64_t size;              /* the smallest that its limits allow */
+    uint32_t scalings, matched, steps;
+    uint16_t slots[TG_HABIT_STEPS]; /* of the limits that it meets */
+    struct tg_step step[TG_HABIT_STEPS];
+};
+
 struct tg_levels {              /* a topic cut at its slashes, as far as the tree goes; then one more for all the rest */
     uint32_t count;
     uint32_t size[TG_MAX_LEVELS];
@@ -406,6 +432,9 @@ struct tg_engine {
     uint64_t *tallies;          /* of this process's row; NULL for one that only asks */
     struct tg_levels levels;    /* of the present topic */
     struct tg_seen *seen;
+    struct tg_habit *habits;
+    uint64_t *habit_keys;       /* by habit: whose it is; 0: nobody's */
+    uint64_t *habit_seen;       /* likewise: who was there last without having it */
     /* Hashes of the present topic by its first levels, [0] of all of it: several limits count by the same. */
     uint64_t topic_hash[TG_CACHED_LEVELS];
     uint32_t topic_known;       /* a bit for each that has been computed */
@@ -418,6 +447,13 @@ struct tg_engine {
     uint64_t swept;             /* windows: where the next sweep begins */
 };
 
+static inline void tg_tally(const struct tg_engine *engine, uint32_t slot, uint32_t what)
+{
+    if (engine->tallies == NULL) return;
+    uint64_t *word = engine->tallies + (size_t)what * engine->segment.slots + slot;
+    __atomic_store_n(word, __atomic_load_n(word, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+}
+
 bool tg_engine_init(struct tg_engine *engine, const struct tg_segment *segment, uint32_t row, uint32_t nonce);
 bool tg_engine_load(struct tg_engine *engine, const void *blob, size_t bytes, char error[TG_ERROR]);
 void tg_engine_free(struct tg_engine *engine);
@@ -425,11 +461,21 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
                const struct tg_who *who, const struct tg_message *message, uint64_t now_ns, struct tg_verdict *verdict);
 /* Completes a message that is a subscription by what its filter says. */
 void tg_read_filter(struct tg_message *message);
+/* To be called before anything else is asked of a message: the next two remember its hashes. */
+static inline void tg_new_topic(struct tg_engine *engine) { engine->topic_known = 0; }
 /* The entries of the limits that a message meets, in the policy's order, to engine->matches; how many. */
 uint32_t tg_match(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_profile *profile,
                   const struct tg_message *message);
-/* The hash of the first `levels` of the topic of the message that was matched last; 0: of all of it. */
+/* The hash of the first `levels` of the message's topic; 0: of all of it. */
 uint64_t tg_hash_topic(struct tg_engine *engine, const struct tg_message *message, uint32_t levels);
+/* Habits. The key of the client's messages like this one; 0: of no use here. */
+uint64_t tg_habit_key(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_message *message);
+/* Charges the message by habit: the limits that it met, all of which it passed; 0: it is to be decided in full. */
+uint32_t tg_by_habit(struct tg_engine *engine, uint64_t key, const struct tg_message *message, uint64_t now);
+/* After a message has passed everything in buckets of its own. `scalings`: what tg_scalings was before it was decided. */
+void tg_keep_habit(struct tg_engine *engine, uint64_t key, const struct tg_subject *subject, const struct tg_entry *entries,
+                   uint32_t matched, uint32_t charged, uint32_t scalings);
+uint32_t tg_scalings(const struct tg_engine *engine);
 /* How long a will is to be held back before anything is decided about it: ms. */
 uint32_t tg_will_delay(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_profile *profile,
                        const struct tg_message *message);

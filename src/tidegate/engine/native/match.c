@@ -206,7 +206,6 @@ static uint32_t search(struct tg_engine *engine, const struct tg_profile *profil
 uint32_t tg_match(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_profile *profile,
                   const struct tg_message *message)
 {
-    engine->topic_known = 0;
     if (engine->policy.head->roots[message->event] == TG_NONE) return search(engine, profile, message);
     uint64_t what = (uint64_t)message->event << 3 | (uint64_t)message->qos << 1 | (message->retain != 0);
     uint64_t key = tg_mix(tg_mix(hash_topic(engine, message, 0), subject->profile), what);
@@ -228,6 +227,7 @@ uint32_t tg_match(struct tg_engine *engine, const struct tg_subject *subject, co
 uint32_t tg_matching(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_profile *profile,
                      const struct tg_message *message, uint32_t *out)
 {
+    tg_new_topic(engine);
     uint32_t count = tg_match(engine, subject, profile, message);
     for (uint32_t i = 0; i < count; i++) out[i] = engine->matches[i].limit;
     return count;

@@ -244,6 +244,7 @@ bool tg_policy_load(struct tg_policy *policy, const void *blob, size_t bytes, ui
     index_edges(policy);
     for (uint32_t i = 0; i < head->budgets; i++)
         policy->quotas[i] = tg_quota_of(&policy->budgets[i], words, head->limits);
+    for (uint32_t i = 0; i < head->components; i++) policy->by_topic |= policy->components[i].kind == TG_TOPIC;
     for (uint32_t i = 0; i < head->limits; i++)
         policy->most_budgets += most_of(policy, policy->limits[i].rate) + most_of(policy, policy->limits[i].bandwidth);
     return true;

@@ -295,5 +295,7 @@ size_t tg_resolve(const struct tg_policy *policy, const uint64_t secret[2], cons
     }
     size_t used = tg_entries_at(policy) + profile->entries * sizeof(struct tg_entry);
     subject->profile = tg_siphash(secret, profile, used);
+    subject->identity = tg_mix(subject->profile, subject->priority);
+    for (uint32_t i = 0; i < head->components; i++) subject->identity = tg_mix(subject->identity, subject->components[i]);
     return used;
 }

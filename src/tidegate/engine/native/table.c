@@ -14,25 +14,13 @@
  *
  * Cost: one cache miss for nearly every key while the table is not crowded; up to four for a new one.
  */
-#include "gcra.h"
 #include "hash.h"
+#include "word.h"
 
 #define WAYS 8u
 #define TRIES 1000              /* each failure is another process's success; beyond it a refusal, which is false but safe */
 #define SPINS 64                /* looks at a pending word before it is taken over */
 #define STALE 100               /* coarse units (about a millisecond) after which nobody is still making a bucket */
-#define PENDING 1u
-
-typedef unsigned __int128 tg_pair;
-
-static bool swap(struct tg_word *at, struct tg_word from, struct tg_word to)
-{
-    tg_pair a = (tg_pair)from.tat << 64 | from.tag;
-    tg_pair b = (tg_pair)to.tat << 64 | to.tag;
-    return __sync_bool_compare_and_swap((tg_pair *)(void *)at, a, b);
-}
-
-static uint64_t load(const uint64_t *at) { return __atomic_load_n(at, __ATOMIC_SEQ_CST); }
 
 static void breathe(void)
 {
@@ -70,7 +58,7 @@ void tg_prefetch(const struct tg_table *table, struct tg_key key)
 static uint64_t claim(const struct tg_table *table, uint64_t now)
 {
     uint64_t coarse = now / TG_TICKS >> 20;
-    return coarse << 32 | (uint64_t)(table->nonce & 0x7fffffff) << 1 | PENDING;
+    return coarse << 32 | (uint64_t)(table->nonce & 0x7fffffff) << 1 | TG_PENDING;
 }
 
 static bool stale(uint64_t tat, uint64_t now)
@@ -83,7 +71,7 @@ static bool stale(uint64_t tat, uint64_t now)
 static bool is_free(const struct tg_table *table, struct tg_word word, uint64_t now)
 {
     if (word.tag == 0) return true;
-    if (word.tat & PENDING) return stale(word.tat, now);
+    if (word.tat & TG_PENDING) return stale(word.tat, now);
     int64_t ahead = tg_ahead(word.tat, now);
     return ahead <= 0 || (uint64_t)ahead > table->horizon;
 }
@@ -94,10 +82,10 @@ static inline int charge_once(struct tg_word *at, struct tg_word seen, struct tg
 {
     struct tg_word next = seen;
     if (!tg_gcra(&next.tat, cost, now, wait)) {
-        if (next.tat != seen.tat) swap(at, seen, next); /* it was too far ahead */
+        if (next.tat != seen.tat) tg_swap(at, seen, next); /* it was too far ahead */
         return TG_OVER;
     }
-    if (commit && !swap(at, seen, next)) return -1;
+    if (commit && !tg_swap(at, seen, next)) return -1;
     *where = at;
     return TG_CHARGED;
 }
@@ -117,12 +105,12 @@ int tg_charge(const struct tg_table *table, struct tg_key key, struct tg_cost co
         struct tg_word *found = NULL;
         for (unsigned i = 0; i < 2 * WAYS && found == NULL; i++) {
             struct tg_word *at = place(&places, i);
-            if (load(&at->tag) == key.tag) found = at;
+            if (tg_load(&at->tag) == key.tag) found = at;
         }
         if (found == NULL) return TG_ABSENT;
-        struct tg_word seen = {key.tag, load(&found->tat)};
-        if (load(&found->tag) != key.tag) continue;
-        if (seen.tat & PENDING) return TG_ABSENT; /* tg_charge_new settles who makes it */
+        struct tg_word seen = {key.tag, tg_load(&found->tat)};
+        if (tg_load(&found->tag) != key.tag) continue;
+        if (seen.tat & TG_PENDING) return TG_ABSENT; /* tg_charge_new settles who makes it */
         int outcome = charge_once(found, seen, cost, now, commit, wait, where);
         if (outcome >= 0) return outcome;
         breathe();
@@ -142,7 +130,7 @@ int tg_charge_new(const struct tg_table *table, struct tg_key key, struct tg_cos
         struct tg_word seen = {0, 0}, old = {0, 0};
         for (unsigned i = 0; i < 2 * WAYS && found == NULL; i++) {
             struct tg_word *at = place(&places, i);
-            struct tg_word word = {load(&at->tag), load(&at->tat)};
+            struct tg_word word = {tg_load(&at->tag), tg_load(&at->tat)};
             if (word.tag == key.tag) {
                 found = at;
                 seen = word;
@@ -152,8 +140,8 @@ int tg_charge_new(const struct tg_table *table, struct tg_key key, struct tg_cos
             }
         }
         if (found != NULL) {
-            if (load(&found->tag) != key.tag) continue;
-            if (!(seen.tat & PENDING)) {
+            if (tg_load(&found->tag) != key.tag) continue;
+            if (!(seen.tat & TG_PENDING)) {
                 int outcome = charge_once(found, seen, cost, now, commit, wait, where);
                 if (outcome >= 0) return outcome;
                 breathe();
@@ -171,20 +159,20 @@ int tg_charge_new(const struct tg_table *table, struct tg_key key, struct tg_cos
             *wait = 0;
             return TG_CHARGED;
         }
-        if (!swap(room, old, mine)) continue;
+        if (!tg_swap(room, old, mine)) continue;
         bool alone = true;
         for (unsigned i = 0; i < 2 * WAYS && alone; i++) {
             const struct tg_word *at = place(&places, i);
-            alone = at == room || load(&at->tag) != key.tag;
+            alone = at == room || tg_load(&at->tag) != key.tag;
         }
         if (!alone) {
-            swap(room, mine, (struct tg_word){0, 0});
+            tg_swap(room, mine, (struct tg_word){0, 0});
             breathe();
             continue;
         }
         struct tg_word live = {key.tag, now};
         tg_gcra(&live.tat, cost, now, wait); /* passes: the budget is full */
-        if (swap(room, mine, live)) {
+        if (tg_swap(room, mine, live)) {
             *where = room;
             return TG_CHARGED;
         }
@@ -197,16 +185,16 @@ int tg_charge_new(const struct tg_table *table, struct tg_key key, struct tg_cos
 void tg_undo(struct tg_word *where, uint64_t tag, uint64_t ticks)
 {
     for (;;) {
-        struct tg_word seen = {load(&where->tag), load(&where->tat)};
-        if (seen.tag != tag || seen.tat & PENDING) return;
-        if (swap(where, seen, (struct tg_word){tag, seen.tat - ticks})) return;
+        struct tg_word seen = {tg_load(&where->tag), tg_load(&where->tat)};
+        if (seen.tag != tag || seen.tat & TG_PENDING) return;
+        if (tg_swap(where, seen, (struct tg_word){tag, seen.tat - ticks})) return;
     }
 }
 
 int tg_charge_word(uint64_t *word, struct tg_cost cost, uint64_t now, bool commit, uint64_t *wait)
 {
     for (int tries = 0; tries < TRIES; tries++) {
-        uint64_t seen = load(word), next = seen != 0 ? seen : now; /* 0: never charged; no time, as now may be any */
+        uint64_t seen = tg_load(word), next = seen != 0 ? seen : now; /* 0: never charged; no time, as now may be any */
         if (!tg_gcra(&next, cost, now, wait)) {
             if (next != seen && seen != 0) __sync_bool_compare_and_swap(word, seen, next);
             return TG_OVER;
@@ -222,10 +210,10 @@ void tg_census(const struct tg_segment *segment, uint64_t now_ns, const uint64_t
     uint64_t now = tg_ticks(now_ns);
     for (uint64_t i = 0; i < segment->words; i++) {
         const struct tg_word *at = &segment->table[i];
-        uint64_t tag = load(&at->tag), tat = load(&at->tat);
+        uint64_t tag = tg_load(&at->tag), tat = tg_load(&at->tat);
         uint64_t slot = (tag >> 48) - 1;
         int64_t ahead = tg_ahead(tat, now);
-        if (slot >= slots || tat & PENDING || ahead <= 0) continue;
+        if (slot >= slots || tat & TG_PENDING || ahead <= 0) continue;
         live[slot]++;
         if ((uint64_t)ahead > burst_by_slot[slot]) over[slot]++;
     }
