@@ -17,6 +17,7 @@ import json
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 from .figures import Run, outcomes
 from .machine import describe
@@ -43,19 +44,7 @@ def build_mqload(folder: pathlib.Path) -> pathlib.Path:
 def measure(mqload: pathlib.Path, target: Target, scenario: Scenario, messages: int) -> Run:
     """One run; exits when a message, a delivery or a connection was lost."""
     before = cpu_seconds(target.pid)
-    where = ["-p", str(target.port), "-t", str(RUN_SECONDS), "-i", f"{target.name}-{scenario.name}-"]
-    command = [str(mqload), *where, *scenario.arguments(messages)]
-    load = subprocess.run(command, capture_output=True, text=True, check=False)
-    if load.returncode:
-        sys.exit(f"{target.name}, {scenario.name}: {load.stderr.strip()}")
-    result = json.loads(load.stdout)
-    missing = messages - result["messages"]
-    undelivered = messages * scenario.subscribers - result.get("delivered", 0)
-    if missing > 0 or undelivered > 0 or result["lost_connections"] or result["refused"]:
-        sys.exit(
-            f"{target.name}, {scenario.name}: not all was delivered within {RUN_SECONDS} s"
-            f" (a slower machine needs a smaller --scale): {load.stdout.strip()}"
-        )
+    result = run_load(mqload, target.name, target.port, scenario, messages)
     latency = result.get("latency_us", {})
     return Run(
         (cpu_seconds(target.pid) - before) * 1e6 / result["messages"],
@@ -63,6 +52,24 @@ def measure(mqload: pathlib.Path, target: Target, scenario: Scenario, messages: 
         latency.get("p50"),
         latency.get("p99"),
     )
+
+
+def run_load(mqload: pathlib.Path, name: str, port: int, scenario: Scenario, messages: int) -> dict[str, Any]:
+    """What mqload says of one run at the target of that name; exits as `measure`."""
+    where = ["-p", str(port), "-t", str(RUN_SECONDS), "-i", f"{name}-{scenario.name}-"]
+    command = [str(mqload), *where, *scenario.arguments(messages)]
+    load = subprocess.run(command, capture_output=True, text=True, check=False)
+    if load.returncode:
+        sys.exit(f"{name}, {scenario.name}: {load.stderr.strip()}")
+    result: dict[str, Any] = json.loads(load.stdout)
+    missing = messages - result["messages"]
+    undelivered = messages * scenario.subscribers - result.get("delivered", 0)
+    if missing > 0 or undelivered > 0 or result["lost_connections"] or result["refused"]:
+        sys.exit(
+            f"{name}, {scenario.name}: not all was delivered within {RUN_SECONDS} s"
+            f" (a slower machine needs a smaller --scale): {load.stdout.strip()}"
+        )
+    return result
 
 
 def compare(options: argparse.Namespace) -> None:

@@ -20,19 +20,19 @@ MEETING = (
 _AMPLE = "1000000/s burst 1000000"
 
 
-def policy_text(limits: int = LIMITS) -> str:
+def policy_text(limits: int = LIMITS, on_excess: str = "delay") -> str:
     """The tables of so many limits, at least ten; empty for 0."""
     if not limits:
         return ""
     parts = ['[class.everybody]\ncidr = ["0.0.0.0/0", "::/0"]', '[class.others]\nclient_id = "never-*"']
     for number, keys in enumerate(MEETING):
         measure = f'rate = "{_AMPLE}"' if number % 5 else f'rate = "{_AMPLE}"\nbandwidth = "1GiB/s"'
-        parts.append(_limit(f"meets-{number}", keys, measure))
+        parts.append(_limit(f"meets-{number}", keys, measure, on_excess))
     for number in range(len(MEETING), limits):
         where = f'topic = "plant/z{number}/+/#"' if number % 2 else 'class = "others"'
-        parts.append(_limit(f"other-{number}", where, f'rate = "{_AMPLE}"'))
+        parts.append(_limit(f"other-{number}", where, f'rate = "{_AMPLE}"', on_excess))
     return "\n\n".join(parts) + "\n"
 
 
-def _limit(name: str, keys: str, measure: str) -> str:
-    return f'[[limit]]\nname = "{name}"\n{keys}\n{measure}\non_excess = "delay"'
+def _limit(name: str, keys: str, measure: str, on_excess: str) -> str:
+    return f'[[limit]]\nname = "{name}"\n{keys}\n{measure}\non_excess = "{on_excess}"'

@@ -106,14 +106,18 @@ class Options:
     """The tables of its policy instead of those."""
 
 
-def start_mosquitto(stage: Stage, extra: str = "") -> Broker:
-    """A Mosquitto on a TCP port and on a Unix socket; `extra` are more lines of its configuration."""
-    require(["mosquitto"])
+def start_mosquitto(stage: Stage, extra: str = "", *, name: str = "mosquitto", command: str = "") -> Broker:
+    """A Mosquitto on a TCP port and on a Unix socket; `extra` are more lines of its configuration.
+
+    `name`: of its files, where a stage has several. `command`: another than the one that is installed.
+    """
+    if not command:
+        require(["mosquitto"])
     (tcp,) = free_ports(1)
-    unix = stage.folder / "mosquitto.sock"
-    path = stage.folder / "mosquitto.conf"
+    unix = stage.folder / f"{name}.sock"
+    path = stage.folder / f"{name}.conf"
     path.write_text(MOSQUITTO.format(tcp=tcp, unix=unix, extra=extra))
-    pid = stage.start("mosquitto", [str(program("mosquitto")), "-c", str(path)])
+    pid = stage.start(name, [command or str(program("mosquitto")), "-c", str(path)])
     wait_accepting(stage, tcp, pid)
     return Broker(tcp, unix, pid)
 

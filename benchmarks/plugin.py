@@ -1,0 +1,49 @@
+"""What the plugin for Mosquitto promises, shown one by one, with PASS or FAIL.
+
+    python -m benchmarks.plugin [cost ...] [--mosquitto PATH] [--rounds 15]
+
+cost: CPU per message of Mosquitto with the plugin and a hundred limits, beside the same Mosquitto without it.
+
+All run when none is named. Each is a module of its own, plugin_NAME.py, whose text says how it is done.
+
+Exit status: 0, or 1 when a promise was not kept.
+"""
+
+import pathlib
+from collections.abc import Callable
+
+import tidegate
+
+from .claims import Claim
+from .demonstrations import add_names, run
+from .options import fraction, parser, positive
+from .plugin_cost import cost
+from .plugin_setting import Setting, installed
+
+DEMONSTRATIONS: dict[str, Callable[[Setting], list[Claim]]] = {
+    "cost": cost,
+}
+PLUGIN = pathlib.Path(tidegate.__file__).parent / "tidegate_mosquitto.so"
+
+
+def main() -> None:
+    line = parser("plugin", __doc__)
+    add_names(line, DEMONSTRATIONS)
+    line.add_argument("--mosquitto", metavar="PATH", help="the broker; else the one that is installed")
+    line.add_argument("--plugin", type=pathlib.Path, default=PLUGIN, metavar="PATH", help="else the one of this Python")
+    line.add_argument("--rounds", type=positive, default=15, metavar="N", help="of `cost`")
+    line.add_argument("--scale", type=fraction, default=1.0, metavar="X", help="times the number of messages of `cost`")
+    arguments = line.parse_args()
+    setting = Setting(
+        arguments.tidegate_command,
+        arguments.mosquitto or installed(),
+        arguments.plugin.absolute(),
+        0,
+        arguments.rounds,
+        arguments.scale,
+    )
+    run(DEMONSTRATIONS, arguments.names, setting)
+
+
+if __name__ == "__main__":
+    main()
