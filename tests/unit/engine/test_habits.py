@@ -11,7 +11,20 @@ from typing import Any
 from support.engine_model import Client
 from support.segments import BOOT, compiled, room, segment
 from tidegate.engine.binding import TALLIES, Engine, Segment, Subject
-from tidegate.policy.model import Action, ByClass, Cases, Event, Key, KeyKind, Limit, Policy, Priority, Rate
+from tidegate.policy.model import (
+    Action,
+    ByClass,
+    Cases,
+    ClientClass,
+    Conditions,
+    Event,
+    Key,
+    KeyKind,
+    Limit,
+    Policy,
+    Priority,
+    Rate,
+)
 
 SECOND = 10**9
 START = 1000 * SECOND
@@ -26,9 +39,9 @@ def limit(name: str = "a", burst: int = BURST, **others: Any) -> Limit:
     return replace(made, **others)
 
 
-def engine_of(*limits: Limit, memory: Segment | None = None) -> Engine:
+def engine_of(*limits: Limit, classes: tuple[ClientClass, ...] = (), memory: Segment | None = None) -> Engine:
     engine = Engine(memory or segment(), 0)
-    engine.load(compiled(Policy((), limits)))
+    engine.load(compiled(Policy(classes, limits)))
     return engine
 
 
@@ -97,6 +110,14 @@ def test_another_policy_is_heard_at_once() -> None:
     assert passed(engine, client, 3) == 1
 
 
+def test_other_numbers_are_heard_at_once() -> None:
+    engine = engine_of(limit())
+    client = Client().subject()
+    assert passed(engine, client, HABIT) == HABIT
+    engine.load(compiled(Policy((), (limit(burst=HABIT + 1),))))
+    assert passed(engine, client, BURST) == 1
+
+
 def test_another_process_charges_the_same_budget() -> None:
     memory = room(rows=2)
     engines = [Engine(Segment(memory, BOOT), row) for row in range(2)]
@@ -121,8 +142,19 @@ def test_others_topics_and_retained_messages_have_limits_of_their_own() -> None:
 
 def test_another_client_of_the_same_classes_has_a_budget_of_its_own() -> None:
     engine = engine_of(limit())
-    assert passed(engine, Client("one").subject(), 2 * BURST) == BURST
-    assert passed(engine, Client("two").subject(), 2 * BURST) == BURST
+    one, two = Client("one").subject(), Client("two").subject()
+    assert passed(engine, one, HABIT) == HABIT
+    assert passed(engine, two, 2 * BURST) == BURST
+    assert passed(engine, one, 2 * BURST) == BURST - HABIT
+
+
+def test_who_is_exempt_is_not_charged_by_the_habit_of_others_who_share_the_budget() -> None:
+    exempt = ClientClass("exempt", Conditions(client_id=("free",)), exempt=True)
+    engine = engine_of(limit(per=(Key(KeyKind.ALL),)), classes=(exempt,))
+    client = Client("c").subject()
+    assert passed(engine, client, HABIT) == HABIT
+    assert passed(engine, Client("free").subject(), 2 * BURST) == 2 * BURST
+    assert passed(engine, client, 2 * BURST) == BURST - HABIT
 
 
 def test_a_bucket_that_has_become_anothers_is_not_charged() -> None:
