@@ -55,6 +55,7 @@ bool tgm_private_memory(struct memory *memory, uint32_t limits, uint64_t buckets
                  bytes >> 20);
         return false;
     }
+    madvise(base, bytes, MADV_HUGEPAGE); /* a message may need ten buckets, each in another page; no matter if there are none */
     tg_segment_create(base, 1, slots, RECORDS, buckets, 0, boot(), secret);
     *memory = (struct memory){.base = base, .bytes = bytes, .fd = -1};
     if (tg_segment_attach(&memory->segment, base, bytes, boot(), error)) return true;

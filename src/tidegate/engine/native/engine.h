@@ -389,11 +389,10 @@ struct tg_seen {                /* what met a topic lately; found by a hash that
 #define TG_HABITS 2048u
 #define TG_HABIT_STEPS 16u       /* limits, and budgets, of what is remembered */
 
-struct tg_step {                /* one budget to charge */
+struct tg_step {                /* one budget to charge; small, as a client's have been out of the caches since its last message */
     struct tg_word *where;
     uint64_t tag;
-    struct tg_cost cost;
-    const struct tg_budget *of_bytes; /* NULL: the cost is the same for all messages */
+    const struct tg_budget *budget;
     uint32_t scale;
 };
 

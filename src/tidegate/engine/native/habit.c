@@ -13,6 +13,11 @@ uint32_t tg_scalings(const struct tg_engine *engine)
     return __atomic_load_n(&((const struct tg_segment_head *)(const void *)engine->segment.base)->scalings, __ATOMIC_ACQUIRE);
 }
 
+static struct tg_cost cost_of(const struct tg_step *step, const struct tg_message *message)
+{
+    return tg_cost_of(step->budget, step->budget->of_bytes ? message->packet : 1, step->scale);
+}
+
 static bool charge(const struct tg_table *table, const struct tg_step *step, struct tg_cost cost, uint64_t now)
 {
     uint64_t wait;
@@ -37,18 +42,19 @@ uint32_t tg_by_habit(struct tg_engine *engine, uint64_t key, const struct tg_mes
 {
     if (key == 0 || engine->habit_keys[key & (TG_HABITS - 1)] != key) return 0;
     const struct tg_habit *habit = &engine->habits[key & (TG_HABITS - 1)];
+    for (size_t at = 64; at < sizeof *habit; at += 64) __builtin_prefetch((const uint8_t *)habit + at);
     if (message->payload > habit->size || (engine->queues != 0 && message->turn == 0)) return 0;
     if (habit->scalings != tg_scalings(engine)) return 0;
     for (uint32_t i = 0; i < habit->steps; i++) __builtin_prefetch(habit->step[i].where, 1);
     uint32_t charged = 0;
-    for (; charged < habit->steps; charged++) {
-        const struct tg_step *step = &habit->step[charged];
-        struct tg_cost cost = step->of_bytes == NULL ? step->cost : tg_cost_of(step->of_bytes, message->packet, step->scale);
-        if (!charge(&engine->table, step, cost, now)) break;
-        engine->done[charged] = (struct tg_charge_done){step->where, NULL, step->tag, cost.ticks};
-    }
+    while (charged < habit->steps
+           && charge(&engine->table, &habit->step[charged], cost_of(&habit->step[charged], message), now))
+        charged++;
     if (charged < habit->steps) {
-        tg_take_back(engine->done, 0, charged);
+        for (uint32_t i = charged; i > 0; i--) {
+            const struct tg_step *step = &habit->step[i - 1];
+            tg_undo(step->where, step->tag, cost_of(step, message).ticks);
+        }
         return 0;
     }
     for (uint32_t m = 0; m < habit->matched; m++) tg_tally(engine, habit->slots[m], TG_TALLY_PASSED);
@@ -71,17 +77,15 @@ void tg_keep_habit(struct tg_engine *engine, uint64_t key, const struct tg_subje
     habit->steps = charged;
     habit->scalings = before;
     struct tg_step *step = habit->step;
-    const struct tg_plan *plan = engine->plans;
     for (uint32_t m = 0; m < matched; m++) {
         const struct tg_entry *entry = &entries[engine->matches[m].entry];
         habit->slots[m] = entry->slot;
         if (entry->size < habit->size) habit->size = entry->size;
-        for (uint32_t b = 0; b < entry->rate.count + entry->bandwidth.count; b++, step++, plan++) {
-            step->where = engine->done[plan - engine->plans].where;
-            step->tag = plan->key.tag;
-            step->cost = plan->cost;
-            step->of_bytes = b < entry->rate.count ? NULL : &engine->policy.budgets[entry->bandwidth.first + b - entry->rate.count];
-            step->scale = __atomic_load_n(&engine->segment.scales[entry->slot].of[subject->priority], __ATOMIC_RELAXED);
+        uint32_t scale = __atomic_load_n(&engine->segment.scales[entry->slot].of[subject->priority], __ATOMIC_RELAXED);
+        for (uint32_t b = 0; b < entry->rate.count + entry->bandwidth.count; b++, step++) {
+            uint32_t number = b < entry->rate.count ? entry->rate.first + b : entry->bandwidth.first + b - entry->rate.count;
+            const struct tg_charge_done *done = &engine->done[step - habit->step];
+            *step = (struct tg_step){done->where, done->tag, &engine->policy.budgets[number], scale};
         }
     }
 }
