@@ -17,6 +17,7 @@ from support.fake_mosquitto import ACL_DENIED, NOT_ASKED, QUOTA_EXCEEDED, SUCCES
 from support.segments import segment
 from tidegate.engine.binding import Engine
 from tidegate.policy.compile import assign_slots, compile_policy
+from tidegate.policy.in_plugin import action_in_plugin
 from tidegate.policy.model import Action, ByClass, Cases, Event, Limit, Policy
 
 pytestmark = pytest.mark.skipif(
@@ -47,7 +48,7 @@ def without_delay(cases: Cases) -> Cases:
     """As the plugin takes it."""
 
     def of(action: Action | None) -> Action | None:
-        return Action.REJECT if action is Action.DELAY else action
+        return None if action is None else action_in_plugin(Event.PUBLISH, action)
 
     default = of(cases.default)
     assert default is not None

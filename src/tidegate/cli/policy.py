@@ -31,19 +31,27 @@ def policy() -> None:
 
 @policy.command()
 @_FILE
+@click.option(
+    "--for",
+    "where",
+    type=click.Choice(("gateway", "plugin")),
+    default="gateway",
+    show_default=True,
+    help="Where the limits are to hold. plugin: inside Mosquitto; tells of each limit how it is enforced there.",
+)
 @_JSON
-def check(file: Path, as_object: bool) -> None:
+def check(file: Path, where: str, as_object: bool) -> None:
     """Tell all that is wrong or doubtful in FILE.
 
     FILE is read as `serve` would; nothing is started. Exit code 1: it is right, but `serve` would refuse it, as it asks
-    for what this version does not enforce.
+    for what this version does not enforce; with `--for plugin`: some of its limits are not enforced there.
     """
-    result = policy_check.check(file)
+    result = policy_check.check(file, for_plugin=where == "plugin")
     if as_object:
         click.echo(policy_check.check_json(result))
     else:
         policy_check.show_check(result, Console(), Console(stderr=True))
-    sys.exit(2 if result.problems else 1 if result.unenforced else 0)
+    sys.exit(policy_check.exit_code(result))
 
 
 @policy.command(epilog=_EXPLAIN_EXAMPLES)
@@ -126,7 +134,8 @@ def explain(
 def compile_(file: Path, output: Path) -> None:
     """Write limits in the engine's form.
 
-    The limits of FILE are written to OUT in the flat form that the engine reads.
+    The limits of FILE are written to OUT in the flat form that the engine reads, for the plugin inside Mosquitto. What
+    it does otherwise than a gateway is told on standard error.
     """
     try:
         size = compile_to(file, output)
@@ -136,4 +145,6 @@ def compile_(file: Path, output: Path) -> None:
     except NotWritten as error:
         click.echo(f"tidegate policy compile: {error}", err=True)
         sys.exit(1)
+    for line in policy_check.lines(policy_check.check(file, for_plugin=True)):
+        Console(stderr=True).print(line, highlight=False, soft_wrap=True)
     click.echo(f"{output}: {size} bytes")

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from tidegate.app import policy_compile
-from tidegate.app.policy_check import Checked, check, check_json, show_check
+from tidegate.app.policy_check import Checked, check, check_json, exit_code, show_check
 from tidegate.policy.compile import TooMuch
 from tidegate.policy.problems import MAX_PROBLEMS, Problem
 
@@ -118,3 +118,30 @@ def test_json_tells_each_part_of_a_problem(file: Path) -> None:
         "limits": 0,
         "classes": 1,
     }
+
+
+def test_for_the_plugin_each_limit_is_told(file: Path) -> None:
+    file.write_text(LIMIT.format("a") + '[[limit]]\nname = "b"\non = "packet"\nrate = "1/s"\n')
+    result = check(file, for_plugin=True)
+    out, err = shown(result)
+    assert out[0].startswith(f"{file}:7: warning: ")
+    assert out[1].startswith("a: publish: refused; MQTT 5 is told 0x97")
+    assert out[2:] == [
+        "b: packet: not enforced",
+        "well-formed, but the plugin does not enforce 1 of them: 2 limits, 0 classes",
+    ]
+    assert err == []
+    told = json.loads(check_json(result))["in_plugin"]
+    assert [(limit["name"], limit["on"], limit["enforced"]) for limit in told] == [
+        ("a", "publish", True),
+        ("b", "packet", False),
+    ]
+    assert [change["line"] for limit in told for change in limit["changes"]] == [7]
+    assert exit_code(result) == 1
+    assert (exit_code(check(file)), "in_plugin" in json.loads(check_json(check(file)))) == (0, False)
+
+
+def test_for_the_plugin_what_is_all_enforced_is_good(file: Path) -> None:
+    file.write_text(LIMIT.format("a"))
+    result = check(file, for_plugin=True)
+    assert (shown(result)[0][-1], exit_code(result)) == ("good: 1 limit, 0 classes", 0)
