@@ -19,6 +19,7 @@ from ..gateway.start_error import StartError
 from ..policy.problems import SettingsError
 from .ban import ban
 from .options import CONFIG, settings_of
+from .plugin import plugin
 from .policy import policy
 
 
@@ -130,4 +131,5 @@ def demo(seconds: int, as_object: bool) -> None:
 
 
 main.add_command(ban)
+main.add_command(plugin)
 main.add_command(policy)

@@ -13,6 +13,7 @@ from tidegate.app.policy_check import check
 from tidegate.app.reload import NotReloaded, Report
 from tidegate.cli import main as cli
 from tidegate.cli.ban import ban
+from tidegate.cli.plugin import plugin
 from tidegate.cli.policy import policy
 from tidegate.gateway.start_error import StartError
 from tidegate.policy.problems import Problem, SettingsError
@@ -62,13 +63,14 @@ def test_help_lists_the_commands(run: Run, flag: str) -> None:
         assert f"  {name} " in result.output
         assert command.get_short_help_str(200)[:40] in result.output
         assert "..." not in command.get_short_help_str(40)
-    assert set(cli.main.commands) == {"serve", "reload", "init", "demo", "doctor", "policy", "ban"}
+    assert set(cli.main.commands) == {"serve", "reload", "init", "demo", "doctor", "policy", "ban", "plugin"}
 
 
 def test_the_documentation_names_every_command_and_option() -> None:
     text = DOCS.read_text()
     commands = {name: command for name, command in cli.main.commands.items() if not isinstance(command, click.Group)}
-    commands |= {f"{group.name} {name}": command for group in (policy, ban) for name, command in group.commands.items()}
+    for group in (policy, ban, plugin):
+        commands |= {f"{group.name} {name}": command for name, command in group.commands.items()}
     assert set(re.findall(r"^\| `tidegate ([a-z ]+?)(?= [^a-z])", text, re.MULTILINE)) == set(commands)
     for name, command in commands.items():
         options = [option.opts for option in command.params if isinstance(option, click.Option)]

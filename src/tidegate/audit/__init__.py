@@ -1,0 +1,1 @@
+"""Examines the configuration of a broker; changes nothing."""
