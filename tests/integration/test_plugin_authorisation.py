@@ -1,5 +1,8 @@
 """Who may connect, publish, subscribe and leave a will is the same with the plugin as without it."""
 
+import base64
+import hashlib
+import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -36,7 +39,7 @@ topic write shared/#
 pattern readwrite own/%u/#
 """
 USERS = ((None, "any"), ("plant", "secret"), ("plant", "wrong"), ("guest", "any"), ("", ""))
-TOPICS = ("plant/a", "shared/a", "own/plant/a", "own/guest/a", "$SYS/a", "other")
+TOPICS = ("plant/a", "plant/forbidden", "shared/a", "own/plant/a", "own/guest/a", "$SYS/a", "other")
 FILTERS = (*TOPICS, "#", "plant/#", "$share/g/plant/#", "$SYS/#")
 
 
@@ -95,6 +98,11 @@ CASES: dict[str, Callable[[Path], Case]] = {
         f"password_file {password_file(d, 'plant:secret', 'watcher:watcher')}\nacl_file {acl_file(d)}",
         True,
     ),
+    "dynamic security": lambda d: (
+        "plugin_opt_authentication others\nplugin_opt_authorisation others",
+        dynamic_security(d),
+        True,
+    ),
     # What was open when the plugin's lines were written, and is not any more.
     "passwords and acl, untold": lambda d: (
         "plugin_opt_authentication open\nplugin_opt_authorisation open",
@@ -109,6 +117,55 @@ def acl_file(directory: Path) -> Path:
     file = directory / "acl"
     file.write_text(ACL)
     return file
+
+
+def dynamic_security(directory: Path) -> str:
+    """Mosquitto's own plugin with users, roles and denials; the lines of mosquitto.conf."""
+    found = next(iter(Path("/usr").glob("lib/*/mosquitto_dynamic_security.so")), None)
+    if found is None:
+        pytest.skip("this Mosquitto has no mosquitto_dynamic_security.so")
+    roles = {
+        "plant": [("publishClientSend", "plant/#"), ("subscribePattern", "plant/#"), ("subscribePattern", "$SYS/#")],
+        "shared": [("publishClientSend", "shared/#"), ("subscribeLiteral", "shared/a")],
+        "everything": [(kind, "#") for kind in ("publishClientSend", "publishClientReceive", "subscribePattern")],
+    }
+    config = {
+        "defaultACLAccess": {
+            "publishClientSend": False,
+            "publishClientReceive": True,
+            "subscribe": False,
+            "unsubscribe": True,
+        },
+        "clients": [_known("plant", "secret", ["plant", "shared"]), _known("watcher", "watcher", ["everything"])],
+        "groups": [{"groupname": "anonymous", "clients": [], "roles": [{"rolename": "shared"}]}],
+        "anonymousGroup": "anonymous",
+        "roles": [
+            {
+                "rolename": name,
+                "acls": [
+                    *({"acltype": kind, "topic": topic, "priority": 0, "allow": True} for kind, topic in allowed),
+                    {"acltype": "publishClientSend", "topic": "plant/forbidden", "priority": 1, "allow": False},
+                ],
+            }
+            for name, allowed in roles.items()
+        ],
+    }
+    file = directory / "dynamic-security.json"
+    file.write_text(json.dumps(config))
+    return f"plugin {found}\nplugin_opt_config_file {file}"
+
+
+def _known(name: str, password: str, roles: list[str]) -> dict[str, object]:
+    """A client of dynamic security; its password as PBKDF2 of SHA-512."""
+    salt, iterations = b"twelve-bytes", 101
+    key = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, iterations)
+    return {
+        "username": name,
+        "password": base64.b64encode(key).decode(),
+        "salt": base64.b64encode(salt).decode(),
+        "iterations": iterations,
+        "roles": [{"rolename": role} for role in roles],
+    }
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from support.ports import free_port
 from tidegate.gateway.holder import Holder, holder
 from tidegate.gateway.listeners import ListenError, bind, check_free, expect_answers, unlink_socket_files
 from tidegate.policy.address import Address
@@ -116,7 +117,8 @@ def has_ipv6() -> bool:
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 def test_ipv6_leaves_the_ipv4_port_alone(bound: Bound) -> None:
-    port = bound(tcp(0, "::"), 2)[0].getsockname()[1]
+    port = free_port()
+    bound(tcp(port, "::"), 2)
     bound(tcp(port), 1)
     socket.create_connection(("::1", port)).close()
 
