@@ -37,9 +37,12 @@ void tgm_log(int level, const char *format, ...)
     mosquitto_log_printf(level, "tidegate: %s", line);
 }
 
-uint64_t tgm_now(void)
+static uint64_t read_clock(clockid_t clock)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
+
+uint64_t tgm_now(void) { return read_clock(CLOCK_MONOTONIC); }
+uint64_t tgm_coarse_now(void) { return read_clock(CLOCK_MONOTONIC_COARSE); }

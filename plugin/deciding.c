@@ -9,7 +9,7 @@ enum { AT_ACCEPT, AT_CONNECT }; /* policy/stages.py */
 /* Bytes of a PUBLISH with this topic and payload. Its properties are not counted: the broker does not tell how long they were. */
 static uint64_t packet_size(const struct client *client, size_t topic, uint32_t payload, uint8_t qos)
 {
-    uint64_t rest = 2 + topic + (qos > 0 ? 2 : 0) + (client->who.version == 5 ? 1 : 0) + (uint64_t)payload;
+    uint64_t rest = 2 + topic + (qos > 0 ? 2 : 0) + (client->subject->version == 5 ? 1 : 0) + (uint64_t)payload;
     return rest + (rest < 128 ? 2 : rest < 16384 ? 3 : rest < 2097152 ? 4 : 5);
 }
 
@@ -22,11 +22,23 @@ static void doom(struct plugin *plugin, struct client *client)
     plugin->clients.doomed = client;
 }
 
+/* What has come while the broker was busy is there at the same time: the clock is read once for all that one of its loops
+ * reads, and again when some milliseconds have gone by (or where the broker does not tell of its loops). */
+static uint64_t now_for(struct plugin *plugin)
+{
+    uint64_t coarse = tgm_coarse_now();
+    if (coarse != plugin->coarse) {
+        plugin->coarse = coarse;
+        plugin->now = tgm_now();
+    }
+    return plugin->now;
+}
+
 /* Whether it passes. Who is to be disconnected or banned is. */
 static bool ask(struct plugin *plugin, struct client *client, const struct tg_message *message)
 {
     struct tg_verdict verdict;
-    uint64_t now = tgm_now();
+    uint64_t now = now_for(plugin);
     tg_decide(&plugin->engine, client->subject, client->profile->profile, &client->who, message, now, &verdict);
     if (verdict.action == TG_PASS || verdict.action == TG_OBSERVE) return true;
     if (verdict.action == TG_BAN && !verdict.crowd) tgm_ban(plugin, client, verdict.limit, now);

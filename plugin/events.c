@@ -130,7 +130,8 @@ static void on_tick(struct plugin *plugin, struct mosquitto_evt_tick *tick)
     see_off(plugin);
     kick_the_doomed(plugin);
     if (!plugin->settled) settle(plugin);
-    uint64_t now = tgm_now();
+    plugin->coarse = 0;
+    uint64_t now = tgm_coarse_now();
     if ((int64_t)(now - plugin->next_chore) < 0) return;
     plugin->next_chore = now + CHORES;
     tg_sweep(&plugin->engine, now);

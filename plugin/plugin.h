@@ -43,6 +43,7 @@ void tgm_find_broker(struct broker *broker);
 /* A line in Mosquitto's log; `level` is MOSQ_LOG_... */
 void tgm_log(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 uint64_t tgm_now(void);         /* ns of CLOCK_MONOTONIC, as all processes of a segment read it */
+uint64_t tgm_coarse_now(void);  /* likewise, some ms behind, at a fifth of the price */
 
 /* ---- Options ---- */
 
@@ -102,24 +103,24 @@ struct profile {                /* the limits of clients of the same classes: ke
     struct tg_profile *profile;
 };
 
-struct client {
+struct client {                 /* what every message needs comes first: one line of the cache */
     struct client *next;        /* of the same chain */
     const struct mosquitto *broker; /* who it is to the broker: the key */
     const char *id, *username;  /* the broker's own copies, compared only: another's, and this is not he any more */
-    struct tg_who who;          /* texts are copies behind this struct */
     struct tg_subject *subject;
     struct profile *profile;
     uint32_t generation;        /* of the policy that both are of; 0: none */
     bool from_gateway;
+    bool leaving;               /* its connection has ended: what the broker asks now is of its will */
+    bool doomed;
     bool announced;             /* BASIC_AUTH came before it */
     bool accepted;              /* by the broker; known of 2.1 alone */
     bool refused;               /* by the plugin, when it connected */
-    bool leaving;               /* its connection has ended: what the broker asks now is of its will */
-    bool doomed;
     struct client *next_doomed; /* to be kicked */
     uint32_t *places;           /* of windows, which it keeps until it ends */
     uint32_t place_count;
-};
+    struct tg_who who;          /* texts are copies behind this struct */
+} __attribute__((aligned(64)));
 
 struct clients {
     struct client **chains;
@@ -155,6 +156,7 @@ struct plugin {
     uint32_t last_words;        /* likewise: those of which the plugin says the last word as well */
     bool settled;               /* it does so behind all others */
     bool reloading;             /* from RELOAD to TICK the broker asks again about clients that are connected */
+    uint64_t now, coarse;       /* when the clock was read last for a message, in this loop of the broker; 0: not in this one */
     uint64_t next_chore, next_report;
     uint32_t report_at;         /* limits before it are in the present report */
     uint64_t event_read;

@@ -7,6 +7,7 @@
  *   R                           RELOAD                      S n FILTER                   a SUBSCRIBE
  *   N ns                        so much time passes         W n TOPIC qos retain bytes   the end of a client with a will
  *   E n failed                  the end of a client         X                            the plugin ends
+ *   G                           time passes to the next step of the coarse clock
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@
 
 #define CLIENTS 64
 #define CALLBACKS 8
+#define STEP_NS 4000000          /* of the coarse clock, where the kernel counts 250 times a second */
 
 struct mosquitto { char *id, *username, *address; int version; };
 
@@ -30,8 +32,8 @@ static void *userdata;
 
 int fake_clock_gettime(clockid_t clock, struct timespec *now)
 {
-    (void)clock;
-    *now = (struct timespec){now_ns / 1000000000, now_ns % 1000000000};
+    long long read = clock == CLOCK_MONOTONIC_COARSE ? now_ns - now_ns % STEP_NS : now_ns;
+    *now = (struct timespec){read / 1000000000, read % 1000000000};
     return 0;
 }
 
@@ -215,6 +217,7 @@ int main(void)
         case 'I': begin(); break;
         case 'T': { struct mosquitto_evt_tick event = {0}; call(MOSQ_EVT_TICK, &event); puts("T"); break; }
         case 'R': { struct mosquitto_evt_reload event = {0}; call(MOSQ_EVT_RELOAD, &event); puts("R"); break; }
+        case 'G': now_ns += STEP_NS - now_ns % STEP_NS; puts("G"); break;
         case 'N': now_ns += atoll(words[1]); puts("N"); break;
         case 'C': connect_client(n); break;
         case 'P': publish(n); break;

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from support.segments import segment
 from tidegate.engine.binding import Engine
 from tidegate.policy.compile import assign_slots, compile_policy
 from tidegate.policy.in_plugin import action_in_plugin
-from tidegate.policy.model import Action, ByClass, Cases, Event, Limit, Policy
+from tidegate.policy.model import Action, ByClass, Cases, Event, Limit, Policy, Rate
 
 pytestmark = pytest.mark.skipif(
     not Path("/usr/include/mosquitto_plugin.h").exists(),
@@ -106,6 +107,30 @@ def test_publishes_are_decided_as_by_the_gateway(
         fake.kicks.clear()
         fake.tell("T")
         assert len(fake.kicks) == (verdict.action in ("disconnect", "ban"))
+    fake.tell("X")
+
+
+def test_what_one_loop_of_the_broker_reads_has_come_at_the_same_time(
+    broker: tuple[FakeMosquitto, bool], file: Path
+) -> None:
+    fake, _ = broker
+    rate: ByClass[tuple[Rate, ...]] = ByClass((Rate(1000, Fraction(1), 1),))
+    policy = Policy((), (Limit("a", Event.PUBLISH, Cases(Action.REJECT, v3=Action.REJECT), rate=rate),))
+    file.write_bytes(compile_policy(policy, assign_slots(policy), LARGEST_PACKET))
+    assert fake.begin([("policy", str(file)), *OPEN]) == 0, fake.log
+    fake.tell("C", 0, "c", None, "127.0.0.1", 4)
+
+    fake.tell("G")  # to the beginning of a step of the coarse clock
+
+    def passes(pause_ms: int) -> bool:
+        fake.tell("N", pause_ms * 10**6)
+        return fake.tell("P", 0, "t", 0, False, 1) == SUCCESS
+
+    assert passes(0)
+    assert not passes(2)
+    fake.tell("T")
+    assert passes(0)
+    assert passes(4), "a loop that takes longer than the coarse clock's step"
     fake.tell("X")
 
 

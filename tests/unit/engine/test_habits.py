@@ -102,6 +102,31 @@ def test_another_scale_factor_is_heard_at_once() -> None:
     assert passed(engine, client, 2 * BURST, now=START + 100 * SECOND) == BURST
 
 
+def test_each_limit_has_its_own_factor() -> None:
+    memory = segment()
+    two: ByClass[tuple[Rate, ...]] = ByClass((Rate(1, Fraction(1), 100), Rate(1, Fraction(1), 20)))
+    engine = engine_of(limit(rate=two), limit("b", rate=two), limit("c", rate=two), memory=memory)
+    memory.set_scale(1, Priority.NORMAL, 0.5)
+    client = Client().subject()
+    # At half of its rate a message takes twice as much of a burst, which is time.
+    assert passed(engine, client, 100) == 10
+    assert passed(engine, client, 100, now=START + 10 * SECOND) == 5
+    memory.set_scale(1, Priority.NORMAL, 1.0)
+    memory.set_scale(2, Priority.NORMAL, 0.25)
+    assert passed(engine, client, 100, now=START + 1010 * SECOND) == 5
+    assert passed(engine, client, 100, now=START + 1030 * SECOND) == 5
+
+
+def test_many_clients_have_each_its_own() -> None:
+    engine = engine_of(limit(), memory=segment(words=1 << 18))
+    many = [Client(client_id=str(number)).subject() for number in range(3000)]
+    counts = [0] * len(many)
+    for _ in range(BURST + 2):
+        for number, client in enumerate(many):
+            counts[number] += publish(engine, client) == "pass"
+    assert counts == [BURST] * len(many)
+
+
 def test_another_policy_is_heard_at_once() -> None:
     engine = engine_of(limit())
     client = Client().subject()

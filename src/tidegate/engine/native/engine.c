@@ -22,7 +22,7 @@ bool tg_engine_init(struct tg_engine *engine, const struct tg_segment *segment, 
         engine->own_shares = calloc(segment->windows, sizeof *engine->own_shares);
         engine->window_source = calloc(segment->windows, sizeof *engine->window_source);
         engine->made = calloc(TG_MADE, sizeof *engine->made);
-        engine->habits = calloc(TG_HABITS, sizeof *engine->habits);
+        engine->habits = aligned_alloc(_Alignof(struct tg_habit), TG_HABITS * sizeof *engine->habits);
         engine->habit_keys = calloc(2 * TG_HABITS, sizeof *engine->habit_keys);
         if (engine->own_shares == NULL || engine->window_source == NULL || engine->made == NULL || engine->habits == NULL
             || engine->habit_keys == NULL)

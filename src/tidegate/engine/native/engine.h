@@ -249,6 +249,10 @@ struct tg_taken { uint64_t tag; uint32_t place; }; /* one slot of a window */
 
 /* ---- Policy, subjects, decisions. ---- */
 
+struct tg_price {               /* what one message costs a budget of messages that is not scaled; 0, 0 for another budget */
+    uint64_t ticks, allowed;    /* it passes where the budget is no further ahead of now than this (gcra.h) */
+};
+
 struct tg_policy {              /* one generation, private to a process */
     uint8_t *blob;
     const struct tg_head *head;
@@ -269,6 +273,7 @@ struct tg_policy {              /* one generation, private to a process */
     uint32_t depth;             /* levels of the tree */
     uint32_t most_budgets;      /* that can be charged for one message */
     struct tg_quota *quotas;    /* by budget */
+    struct tg_price *prices;    /* by budget */
     bool by_topic;              /* some limit counts by topics */
 };
 
@@ -387,21 +392,25 @@ struct tg_seen {                /* what met a topic lately; found by a hash that
 };
 
 #define TG_HABITS 2048u
+#define TG_HABIT_WAYS 4u         /* places that one can be in */
 #define TG_HABIT_STEPS 16u       /* limits, and budgets, of what is remembered */
 
-struct tg_step {                /* one budget to charge; small, as a client's have been out of the caches since its last message */
-    struct tg_word *where;
+/* One budget to charge. What is remembered of a client has been out of the caches since its last message, so it is small: a
+ * line for the limits, and one for every four budgets. What all clients share (the budgets themselves) is referred to. */
+struct tg_step {
     uint64_t tag;
-    const struct tg_budget *budget;
-    uint32_t scale;
+    uint32_t word, budget;      /* indices: of the table, of the policy */
 };
 
 struct tg_habit {               /* a client's messages on one topic, as the last of them passed */
-    uint64_t size;              /* the smallest that its limits allow */
-    uint32_t scalings, matched, steps;
+    uint32_t size;              /* the smallest that its limits allow, as far as it can be told; larger ones are decided in full */
+    uint32_t scalings;
+    uint8_t matched, steps, priority;
+    bool scaled;                /* some limit's factor is not 1 */
     uint16_t slots[TG_HABIT_STEPS]; /* of the limits that it meets */
+    uint8_t budgets[TG_HABIT_STEPS]; /* how many steps each has */
     struct tg_step step[TG_HABIT_STEPS];
-};
+} __attribute__((aligned(64)));
 
 struct tg_levels {              /* a topic cut at its slashes, as far as the tree goes; then one more for all the rest */
     uint32_t count;
@@ -433,7 +442,8 @@ struct tg_engine {
     struct tg_seen *seen;
     struct tg_habit *habits;
     uint64_t *habit_keys;       /* by habit: whose it is; 0: nobody's */
-    uint64_t *habit_seen;       /* likewise: who was there last without having it */
+    uint64_t *habit_seen;       /* likewise: who was there without having one */
+    uint32_t habit_turn;        /* whose place is taken next */
     /* Hashes of the present topic by its first levels, [0] of all of it: several limits count by the same. */
     uint64_t topic_hash[TG_CACHED_LEVELS];
     uint32_t topic_known;       /* a bit for each that has been computed */
@@ -446,11 +456,20 @@ struct tg_engine {
     uint64_t swept;             /* windows: where the next sweep begins */
 };
 
+/* Of one kind, by slot; nobody else writes them. */
+static inline uint64_t *tg_tallies(const struct tg_engine *engine, uint32_t what)
+{
+    return engine->tallies + (size_t)what * engine->segment.slots;
+}
+
+static inline void tg_one_more(uint64_t *tally)
+{
+    __atomic_store_n(tally, __atomic_load_n(tally, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+}
+
 static inline void tg_tally(const struct tg_engine *engine, uint32_t slot, uint32_t what)
 {
-    if (engine->tallies == NULL) return;
-    uint64_t *word = engine->tallies + (size_t)what * engine->segment.slots + slot;
-    __atomic_store_n(word, __atomic_load_n(word, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+    if (engine->tallies != NULL) tg_one_more(&tg_tallies(engine, what)[slot]);
 }
 
 bool tg_engine_init(struct tg_engine *engine, const struct tg_segment *segment, uint32_t row, uint32_t nonce);

@@ -55,6 +55,12 @@ static inline struct tg_cost tg_cost_of(const struct tg_budget *budget, uint64_t
     return (struct tg_cost){((uint64_t)ticks + 1) & ~(uint64_t)1, budget->burst, ((uint64_t)largest + 1) & ~(uint64_t)1};
 }
 
+/* All that need be known of a cost where a charge that does not pass is none of ours. */
+static inline struct tg_price tg_price_of(struct tg_cost cost)
+{
+    return (struct tg_price){cost.ticks, cost.burst > cost.ticks ? cost.burst - cost.ticks : 0};
+}
+
 /* Whether the charge passes; then `tat` is the new time, else `wait` the ticks until it would. A `tat` that lies too far
  * ahead is set back also when it does not pass. */
 static inline bool tg_gcra(uint64_t *tat, struct tg_cost cost, uint64_t now, uint64_t *wait)
@@ -67,7 +73,7 @@ static inline bool tg_gcra(uint64_t *tat, struct tg_cost cost, uint64_t now, uin
         ahead = most;
         *tat = now + (uint64_t)most;
     }
-    int64_t allowed = cost.burst > cost.ticks ? (int64_t)(cost.burst - cost.ticks) : 0;
+    int64_t allowed = (int64_t)tg_price_of(cost).allowed;
     if (ahead > allowed) {
         *wait = (uint64_t)(ahead - allowed);
         return false;

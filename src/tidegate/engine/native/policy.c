@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "gcra.h"
+#include "gcra.h"
 #include "hash.h"
 
 #define MOST_BYTES ((size_t)1 << 30)
@@ -234,7 +235,8 @@ bool tg_policy_load(struct tg_policy *policy, const void *blob, size_t bytes, ui
         policy->edge_mask = room - 1;
         policy->edge_table = calloc(room, sizeof *policy->edge_table);
         policy->quotas = calloc((size_t)head->budgets + 1, sizeof *policy->quotas);
-        good = policy->edge_table != NULL && policy->quotas != NULL;
+        policy->prices = calloc((size_t)head->budgets + 1, sizeof *policy->prices);
+        good = policy->edge_table != NULL && policy->quotas != NULL && policy->prices != NULL;
         if (!good) snprintf(error, TG_ERROR, "no memory for a policy of %zu bytes", bytes);
     }
     if (!good) {
@@ -242,8 +244,11 @@ bool tg_policy_load(struct tg_policy *policy, const void *blob, size_t bytes, ui
         return false;
     }
     index_edges(policy);
-    for (uint32_t i = 0; i < head->budgets; i++)
-        policy->quotas[i] = tg_quota_of(&policy->budgets[i], words, head->limits);
+    for (uint32_t i = 0; i < head->budgets; i++) {
+        const struct tg_budget *budget = &policy->budgets[i];
+        policy->quotas[i] = tg_quota_of(budget, words, head->limits);
+        if (!budget->of_bytes) policy->prices[i] = tg_price_of(tg_cost_of(budget, 1, TG_UNSCALED));
+    }
     for (uint32_t i = 0; i < head->components; i++) policy->by_topic |= policy->components[i].kind == TG_TOPIC;
     for (uint32_t i = 0; i < head->limits; i++)
         policy->most_budgets += most_of(policy, policy->limits[i].rate) + most_of(policy, policy->limits[i].bandwidth);
@@ -255,5 +260,6 @@ void tg_policy_free(struct tg_policy *policy)
     free(policy->blob);
     free(policy->edge_table);
     free(policy->quotas);
+    free(policy->prices);
     memset(policy, 0, sizeof *policy);
 }
