@@ -40,6 +40,7 @@ static bool ask(struct plugin *plugin, struct client *client, const struct tg_me
     struct tg_verdict verdict;
     uint64_t now = now_for(plugin);
     tg_decide(&plugin->engine, client->subject, client->profile->profile, &client->who, message, now, &verdict);
+    client->habit = verdict.habit;
     if (verdict.action == TG_PASS || verdict.action == TG_OBSERVE) return true;
     if (verdict.action == TG_BAN && !verdict.crowd) tgm_ban(plugin, client, verdict.limit, now);
     if (verdict.action == TG_BAN || verdict.action == TG_DISCONNECT) doom(plugin, client);
@@ -49,9 +50,10 @@ static bool ask(struct plugin *plugin, struct client *client, const struct tg_me
 int tgm_decide_publish(struct plugin *plugin, struct client *client, const struct mosquitto_evt_message *message)
 {
     if (client->doomed) return plugin->broker.refuse_message;
+    tg_expect(&plugin->engine, client->habit); /* what is done until it is needed takes about as long as it to come */
     size_t topic_size = strlen(message->topic);
     struct tg_message question = {
-        .topic = message->topic, .topic_size = topic_size, .event = TG_PUBLISH, .qos = message->qos, .retain = message->retain,
+        .habit = client->habit, .topic = message->topic, .topic_size = topic_size, .event = TG_PUBLISH, .qos = message->qos, .retain = message->retain,
         .payload = message->payloadlen, .packet = packet_size(client, topic_size, message->payloadlen, message->qos),
     };
     return ask(plugin, client, &question) ? MOSQ_ERR_SUCCESS : plugin->broker.refuse_message;

@@ -110,6 +110,7 @@ struct client {                 /* what every message needs comes first: one lin
     struct tg_subject *subject;
     struct profile *profile;
     uint32_t generation;        /* of the policy that both are of; 0: none */
+    uint32_t habit;             /* where its last message was found by the engine */
     bool from_gateway;
     bool leaving;               /* its connection has ended: what the broker asks now is of its will */
     bool doomed;

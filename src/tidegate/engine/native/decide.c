@@ -195,17 +195,14 @@ static uint64_t queue_before(const struct tg_engine *engine, const struct tg_sub
     return tg_turn_waits(engine, key) ? key : 0;
 }
 
-void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_profile *profile,
-               const struct tg_who *who, const struct tg_message *message, uint64_t now_ns, struct tg_verdict *verdict)
+/* Not a part of the way by habit: what is run for every message shall lie together. */
+__attribute__((noinline))
+static void decide_in_full(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_profile *profile,
+                           const struct tg_who *who, const struct tg_message *message, uint64_t now_ns, uint64_t habit,
+                           struct tg_verdict *verdict)
 {
     const struct tg_policy *policy = &engine->policy;
     const struct tg_entry *entries = tg_entries(policy, profile);
-    *verdict = (struct tg_verdict){.action = TG_PASS, .limit = TG_NONE, .slot = TG_NONE, .extra = TG_NONE};
-    engine->taken_count = 0;
-    engine->taken_shared = false;
-    tg_new_topic(engine);
-    uint64_t habit = tg_habit_key(engine, subject, message);
-    if ((verdict->matched = tg_by_habit(engine, habit, message, tg_ticks(now_ns))) != 0) return;
     uint32_t scalings = tg_scalings(engine), matched = verdict->matched = tg_match(engine, subject, profile, message);
     /* Whom the broker has refused may have claimed the name of one who is exempt. */
     if (message->event == TG_AUTH_FAILURE ? subject->exempt_there : subject->exempt) {
@@ -347,6 +344,18 @@ void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const
     for (uint32_t m = 0; m < matched; m++)
         if (engine->matches[m].entry != TG_NONE) tg_tally(engine, entries[engine->matches[m].entry].slot, TG_TALLY_PASSED);
     if (usual) tg_keep_habit(engine, habit, subject, entries, matched, charged, scalings);
+}
+
+void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_profile *profile,
+               const struct tg_who *who, const struct tg_message *message, uint64_t now_ns, struct tg_verdict *verdict)
+{
+    *verdict = (struct tg_verdict){.action = TG_PASS, .limit = TG_NONE, .slot = TG_NONE, .extra = TG_NONE};
+    engine->taken_count = 0;
+    engine->taken_shared = false;
+    tg_new_topic(engine);
+    uint64_t habit = tg_habit_key(engine, subject, message);
+    verdict->matched = tg_by_habit(engine, habit, message, tg_ticks(now_ns), &verdict->habit);
+    if (verdict->matched == 0) decide_in_full(engine, subject, profile, who, message, now_ns, habit, verdict);
 }
 
 void tg_late(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_who *who,

@@ -65,7 +65,7 @@ bool tg_engine_load(struct tg_engine *engine, const void *blob, size_t bytes, ch
     engine->policy = policy;
     engine->epoch = 0;
     memset(engine->seen, 0, TG_SEEN * sizeof *engine->seen);
-    if (engine->habit_keys != NULL) memset(engine->habit_keys, 0, 2 * TG_HABITS * sizeof *engine->habit_keys);
+    tg_forget_habits(engine);
     /* Scaled down to TG_LEAST_SCALE, a charge takes its budget further than the policy foresees; damage lies years ahead. */
     uint64_t horizon = policy.head->horizon;
     engine->table.horizon = horizon > (uint64_t)1 << 53 ? (uint64_t)1 << 61 : horizon << 8;

@@ -353,6 +353,7 @@ struct tg_message {
     /* What this connection has in windows that others share, and they cannot use before it has said something: exchanges
      * of QoS 2 for which it has yet to send PUBREL; of TG_DELIVER, all that it has yet to acknowledge. */
     uint32_t owed;
+    uint32_t habit;             /* where its sender's last message was found: tg_verdict; 0: nobody knows */
 };
 
 struct tg_verdict {
@@ -370,6 +371,7 @@ struct tg_verdict {
     uint64_t max_delay;         /* ns */
     uint64_t whose;             /* the key that was over the limit */
     uint32_t extra;             /* of a subscription: the largest QoS that it may have; TG_NONE: any */
+    uint32_t habit;             /* where the next of this sender may be found, for tg_message and tg_expect; 0: nowhere */
 };
 
 struct tg_episode {             /* a key that is over a limit; `event` is what will be told next of it */
@@ -403,13 +405,14 @@ struct tg_step {
 };
 
 struct tg_habit {               /* a client's messages on one topic, as the last of them passed */
+    uint64_t key;
+    uint64_t budgets;           /* how many steps each limit has: four bits each, the first lowest */
     uint32_t size;              /* the smallest that its limits allow, as far as it can be told; larger ones are decided in full */
     uint32_t scalings;
     uint8_t matched, steps, priority;
     bool scaled;                /* some limit's factor is not 1 */
     uint16_t slots[TG_HABIT_STEPS]; /* of the limits that it meets */
-    uint8_t budgets[TG_HABIT_STEPS]; /* how many steps each has */
-    struct tg_step step[TG_HABIT_STEPS];
+    struct tg_step step[TG_HABIT_STEPS] __attribute__((aligned(64)));
 } __attribute__((aligned(64)));
 
 struct tg_levels {              /* a topic cut at its slashes, as far as the tree goes; then one more for all the rest */
@@ -441,7 +444,7 @@ struct tg_engine {
     struct tg_levels levels;    /* of the present topic */
     struct tg_seen *seen;
     struct tg_habit *habits;
-    uint64_t *habit_keys;       /* by habit: whose it is; 0: nobody's */
+    uint64_t *habit_keys;       /* by habit: its key; 0: there is none */
     uint64_t *habit_seen;       /* likewise: who was there without having one */
     uint32_t habit_turn;        /* whose place is taken next */
     /* Hashes of the present topic by its first levels, [0] of all of it: several limits count by the same. */
@@ -475,6 +478,14 @@ static inline void tg_tally(const struct tg_engine *engine, uint32_t slot, uint3
 bool tg_engine_init(struct tg_engine *engine, const struct tg_segment *segment, uint32_t row, uint32_t nonce);
 bool tg_engine_load(struct tg_engine *engine, const void *blob, size_t bytes, char error[TG_ERROR]);
 void tg_engine_free(struct tg_engine *engine);
+/* Fetches what is remembered there into the caches, for a message that is about to be decided. */
+static inline void tg_expect(const struct tg_engine *engine, uint32_t habit)
+{
+    if (habit == 0) return;
+    const uint8_t *at = (const uint8_t *)&engine->habits[habit - 1];
+    for (size_t line = 0; line < sizeof *engine->habits; line += 64) __builtin_prefetch(at + line);
+}
+
 void tg_decide(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_profile *profile,
                const struct tg_who *who, const struct tg_message *message, uint64_t now_ns, struct tg_verdict *verdict);
 /* Completes a message that is a subscription by what its filter says. */
@@ -489,7 +500,9 @@ uint64_t tg_hash_topic(struct tg_engine *engine, const struct tg_message *messag
 /* Habits. The key of the client's messages like this one; 0: of no use here. */
 uint64_t tg_habit_key(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_message *message);
 /* Charges the message by habit: the limits that it met, all of which it passed; 0: it is to be decided in full. */
-uint32_t tg_by_habit(struct tg_engine *engine, uint64_t key, const struct tg_message *message, uint64_t now);
+uint32_t tg_by_habit(struct tg_engine *engine, uint64_t key, const struct tg_message *message, uint64_t now,
+                     uint32_t *found);
+void tg_forget_habits(struct tg_engine *engine);
 /* After a message has passed everything in buckets of its own. `scalings`: what tg_scalings was before it was decided. */
 void tg_keep_habit(struct tg_engine *engine, uint64_t key, const struct tg_subject *subject, const struct tg_entry *entries,
                    uint32_t matched, uint32_t charged, uint32_t scalings);

@@ -30,7 +30,7 @@ static inline bool charge(struct tg_word *where, uint64_t tag, struct tg_price p
 static uint32_t scale_of(const struct tg_engine *engine, const struct tg_habit *habit, uint32_t step)
 {
     uint32_t limit = 0;
-    while (step >= habit->budgets[limit]) step -= habit->budgets[limit++];
+    for (uint64_t budgets = habit->budgets; step >= (budgets & 15); budgets >>= 4, limit++) step -= budgets & 15;
     return __atomic_load_n(&engine->segment.scales[habit->slots[limit]].of[habit->priority], __ATOMIC_RELAXED);
 }
 
@@ -76,6 +76,14 @@ static size_t put(struct tg_engine *engine, uint64_t *keys, uint64_t key)
     return place;
 }
 
+void tg_forget_habits(struct tg_engine *engine)
+{
+    if (engine->habits == NULL) return;
+    for (size_t at = 0; at < TG_HABITS; at++)
+        if (engine->habit_keys[at] != 0) engine->habits[at].key = 0;
+    memset(engine->habit_keys, 0, 2 * TG_HABITS * sizeof *engine->habit_keys);
+}
+
 uint64_t tg_habit_key(struct tg_engine *engine, const struct tg_subject *subject, const struct tg_message *message)
 {
     bool often = message->event == TG_PUBLISH || message->event == TG_DELIVER;
@@ -86,12 +94,15 @@ uint64_t tg_habit_key(struct tg_engine *engine, const struct tg_subject *subject
     return by_topic ? tg_mix(key, tg_hash_topic(engine, message, 0)) : key;
 }
 
-uint32_t tg_by_habit(struct tg_engine *engine, uint64_t key, const struct tg_message *message, uint64_t now)
+uint32_t tg_by_habit(struct tg_engine *engine, uint64_t key, const struct tg_message *message, uint64_t now, uint32_t *found)
 {
-    size_t at = key == 0 ? TG_HABITS : find(engine->habit_keys, key);
+    if (key == 0) return 0;
+    size_t at = message->habit - (size_t)1; /* the key is with the habit as well: one miss of the cache less */
+    if (message->habit == 0 || engine->habits[at].key != key) at = find(engine->habit_keys, key);
     if (at == TG_HABITS) return 0;
+    *found = (uint32_t)at + 1;
+    tg_expect(engine, *found);
     const struct tg_habit *habit = &engine->habits[at];
-    for (size_t line = 64; line < sizeof *habit; line += 64) __builtin_prefetch((const uint8_t *)habit + line);
     if (message->payload > habit->size || (engine->queues != 0 && message->turn == 0)) return 0;
     if (habit->scalings != tg_scalings(engine)) return 0;
     for (uint32_t i = 0; i < habit->steps; i++) __builtin_prefetch(&engine->table.words[habit->step[i].word], 1);
@@ -115,17 +126,18 @@ void tg_keep_habit(struct tg_engine *engine, uint64_t key, const struct tg_subje
         at = put(engine, engine->habit_keys, key);
     }
     struct tg_habit *habit = &engine->habits[at];
-    *habit = (struct tg_habit){.size = UINT32_MAX, .scalings = before, .matched = (uint8_t)matched, .steps = (uint8_t)charged,
+    *habit = (struct tg_habit){.key = key, .size = UINT32_MAX, .scalings = before, .matched = (uint8_t)matched, .steps = (uint8_t)charged,
                                .priority = subject->priority};
     struct tg_step *step = habit->step;
     for (uint32_t m = 0; m < matched; m++) {
         const struct tg_entry *entry = &entries[engine->matches[m].entry];
         habit->slots[m] = entry->slot;
-        habit->budgets[m] = (uint8_t)(entry->rate.count + entry->bandwidth.count);
+        uint32_t budgets = entry->rate.count + entry->bandwidth.count;
+        habit->budgets |= (uint64_t)budgets << 4 * m;
         if (entry->size < habit->size) habit->size = (uint32_t)entry->size;
         uint32_t scale = __atomic_load_n(&engine->segment.scales[entry->slot].of[subject->priority], __ATOMIC_RELAXED);
         habit->scaled |= scale != TG_UNSCALED;
-        for (uint32_t b = 0; b < habit->budgets[m]; b++, step++) {
+        for (uint32_t b = 0; b < budgets; b++, step++) {
             uint32_t number = b < entry->rate.count ? entry->rate.first + b : entry->bandwidth.first + b - entry->rate.count;
             const struct tg_charge_done *done = &engine->done[step - habit->step];
             *step = (struct tg_step){done->tag, (uint32_t)(done->where - engine->table.words), number};
