@@ -8,7 +8,12 @@
  *       which it says only where mosquitto.conf has nobody who decides (plugin_opt_authentication, plugin_opt_authorisation).
  *       The broker puts its own files to the end with every reload, so the last word moves there again at the next TICK.
  *
- * At a reload both versions ask once more whether those who are connected may be: they are no new connections. */
+ * At a reload both versions ask once more whether those who are connected may be: they are no new connections.
+ *
+ * No version tells that a login has failed. 2.1 tells of those who are accepted. Up to 2.0.12 the broker takes the identifier
+ * from whom it refuses, before it tells of the end. Later ones leave it to him, but there the end comes at once: between
+ * BASIC_AUTH and the end of whom it has accepted it ticks. (Unless somebody sends CONNECT and DISCONNECT as one record of TLS,
+ * or takes his connection back before it can be answered.) Over websockets it ticks in both cases: such failures are not seen. */
 #include <string.h>
 
 #include "plugin.h"
@@ -34,6 +39,7 @@ static int on_connect(struct plugin *plugin, const struct mosquitto_evt_basic_au
     if (client == NULL) return plugin->broker.refuse_connect;
     client->announced = true;
     if (client->from_gateway) return plugin->broker.no_opinion;
+    plugin->asked = connect->client;
     int outcome = tgm_decide_connect(plugin, client);
     client->refused = outcome != plugin->broker.no_opinion;
     return outcome;
@@ -59,16 +65,23 @@ static void see_off(struct plugin *plugin)
     if (plugin->leaving != NULL) tgm_forget(plugin, plugin->leaving->broker);
 }
 
+/* Whether the broker has not accepted whom it was asked about. */
+static bool has_failed(const struct plugin *plugin, const struct client *client, bool at_once)
+{
+    if (plugin->broker.is_2_1) return !client->accepted;
+    return mosquitto_client_id(client->broker) == NULL || (at_once && plugin->settled); /* with TICKs, then */
+}
+
 static void on_end(struct plugin *plugin, const struct mosquitto *broker)
 {
+    bool at_once = plugin->asked == broker;
+    plugin->asked = NULL;
     see_off(plugin);
     bool has_wills = plugin->events >> TG_WILL & 1;
     struct client *client = has_wills && mosquitto_client_id(broker) != NULL ? tgm_client(plugin, broker) : tgm_known(plugin, broker);
     if (client == NULL) return;
-    /* 2.0 takes the identifier from whom it refuses; 2.1 has told of everybody whom it accepted. */
-    bool failed = plugin->broker.is_2_1 ? !client->accepted : mosquitto_client_id(broker) == NULL;
-    if (failed && client->announced && !client->refused && !client->from_gateway && plugin->events >> TG_AUTH_FAILURE & 1
-        && (client->generation == plugin->loads || tgm_resolve(plugin, client)))
+    if (client->announced && !client->refused && !client->from_gateway && plugin->events >> TG_AUTH_FAILURE & 1
+        && has_failed(plugin, client, at_once) && (client->generation == plugin->loads || tgm_resolve(plugin, client)))
         tgm_decide_failure(plugin, client);
     if (!has_wills) {
         tgm_forget(plugin, broker);
@@ -96,12 +109,14 @@ static void kick_the_doomed(struct plugin *plugin)
 
 static int last_word(int event, void *data, void *userdata)
 {
-    const struct plugin *plugin = userdata;
+    struct plugin *plugin = userdata;
     if (event == MOSQ_EVT_ACL_CHECK) return plugin->options.authorisation == TGM_OPEN ? MOSQ_ERR_SUCCESS : MOSQ_ERR_PLUGIN_DEFER;
     /* Whether somebody without a user name may come in is what allow_anonymous says, also when all defer. */
     const struct mosquitto_evt_basic_auth *connect = data;
     bool is_open = plugin->options.authentication == TGM_OPEN && connect->username != NULL;
-    return is_open ? MOSQ_ERR_SUCCESS : MOSQ_ERR_PLUGIN_DEFER;
+    if (!is_open) return MOSQ_ERR_PLUGIN_DEFER;
+    plugin->asked = NULL; /* accepted */
+    return MOSQ_ERR_SUCCESS;
 }
 
 static bool give_last_word(struct plugin *plugin, int event, bool anew)
@@ -159,6 +174,7 @@ static int on_reload(struct plugin *plugin)
 int tgm_on_event(int event, void *data, void *userdata)
 {
     struct plugin *plugin = userdata;
+    if (event != MOSQ_EVT_DISCONNECT) plugin->asked = NULL;
     switch (event) {
     case MOSQ_EVT_MESSAGE: return on_message(plugin, data);
     case MOSQ_EVT_ACL_CHECK: return on_acl_check(plugin, data);

@@ -107,6 +107,28 @@ def test_failed_logins_ban_the_address(tmp_path: Path) -> None:
         assert connack(broker, unique("c"), wire.V311, "plant", "secret") == 5
 
 
+def test_who_comes_in_and_goes_at_once_has_not_failed(tmp_path: Path) -> None:
+    policy = '[[limit]]\nname = "f"\non = "auth_failure"\nper = "ip"\nrate = "1/h burst 1"\non_excess = "ban"\n'
+    file = password_file(tmp_path, "plant:secret")
+    options = "plugin_opt_authentication others"
+    with plugged(tmp_path / "b", policy, options=options, extra=f"password_file {file}", anonymous=False) as broker:
+        flags, rest = login("plant", "secret")
+        for number in range(6):
+            # In one piece: the broker reads it all before it waits again.
+            with RawClient(broker.port) as client:
+                goodbye = wire.DISCONNECT if number % 2 else b""
+                client.send(wire.connect(wire.V311, unique("c"), flags=0x02 | flags, rest=rest) + goodbye)
+                client.half_close()
+                assert client.until_closed() == ["CONNACK 0x00", CLOSED]
+        # Nor has who is taken over.
+        for _ in range(3):
+            with RawClient(broker.port) as first, RawClient(broker.port) as second:
+                for client in (first, second):
+                    client.connect("same", flags=0x02 | flags, rest=rest)
+                assert first.until_closed() == [CLOSED]
+        assert connack(broker, unique("c"), wire.V311, "plant", "secret") == 0
+
+
 def test_a_publisher_that_is_banned_is_kicked_and_kept_out(tmp_path: Path) -> None:
     policy = '[[limit]]\nname = "b"\nper = ["client", "ip"]\nrate = "2/h burst 2"\non_excess = "ban"\n'
     with plugged(tmp_path / "b", policy, options=OPEN) as broker:

@@ -6,8 +6,10 @@
  *   T                           TICK                        P n TOPIC qos retain bytes   a PUBLISH
  *   R                           RELOAD                      S n FILTER                   a SUBSCRIBE
  *   N ns                        so much time passes         W n TOPIC qos retain bytes   the end of a client with a will
- *   E n failed                  the end of a client         X                            the plugin ends
+ *   E n taken                   the end of a client         X                            the plugin ends
  *   G                           time passes to the next step of the coarse clock
+ *
+ * taken: whether its identifier has been taken from it before.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -182,9 +184,9 @@ static void check(char letter, int n, int access)
     free(topic);
 }
 
-static void end(int n, bool failed)
+static void end(int n, bool taken)
 {
-    if (failed) {
+    if (taken) {
         free(clients[n]->id);
         clients[n]->id = NULL;
     }

@@ -16,6 +16,7 @@ from support import wire
 from support.engine_model import Client
 from support.fake_mosquitto import ACL_DENIED, NOT_ASKED, QUOTA_EXCEEDED, SUCCESS, FakeMosquitto, build
 from support.segments import segment
+from tidegate.app.policy_compile import compile_to
 from tidegate.engine.binding import Engine
 from tidegate.policy.compile import assign_slots, compile_policy
 from tidegate.policy.in_plugin import action_in_plugin
@@ -153,6 +154,44 @@ def test_no_file_harms_it(
             fake.tell("R")
             events(fake, choose, 5)
         fake.tell("X")
+
+
+def test_a_failed_login_is_known_by_what_the_broker_does_next(broker: tuple[FakeMosquitto, bool], file: Path) -> None:
+    fake, is_2_1 = broker
+    if is_2_1:
+        pytest.skip("2.1 tells of those who are accepted: see test_plugin_clients.py")
+    toml = file.with_suffix(".toml")
+    toml.write_text('[[limit]]\nname = "f"\non = "auth_failure"\nper = "ip"\nrate = "9/h"\non_excess = "ban"\n')
+    compile_to(toml, file)
+
+    def ends(taken: bool, *between: tuple[str | int, ...]) -> int:
+        """One who comes from an address, and goes after what is between: failures that were counted."""
+        fake.tell("C", 0, "c", "u", "10.0.0.1", 4)
+        for words in between:
+            fake.tell(str(words[0]), *words[1:])
+        fake.tell("E", 0, taken)
+        fake.tell("N", 10**10)
+        fake.tell("T")
+        return int(fake.figures.get("$SYS/broker/tidegate/limits/f/passed", "0"))
+
+    others = [("authentication", "others"), ("authorisation", "others"), ("sys_interval", "1")]
+    assert fake.begin([("policy", str(file)), *others]) == 0, fake.log
+    fake.figures.clear()
+    assert ends(False) == 0  # a broker that does not tick tells nothing by the order of its calls
+    assert ends(False, ("T",)) == 0
+    assert ends(False, ("C", 1, "d", "u", "10.0.0.2", 4)) == 0
+    assert ends(False) == 1
+    fake.tell("X")
+    fake.figures.clear()
+    assert fake.begin([("policy", str(file)), *others]) == 0, fake.log
+    assert ends(True, ("T",)) == 1
+    fake.tell("X")
+    # Where nobody else decides, whom the plugin lets in has not failed.
+    fake.figures.clear()
+    assert fake.begin([("policy", str(file)), *OPEN, ("sys_interval", "1")]) == 0, fake.log
+    fake.tell("T")
+    assert ends(False) == 0
+    fake.tell("X")
 
 
 def events(fake: FakeMosquitto, choose: random.Random, count: int) -> None:
