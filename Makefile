@@ -4,7 +4,7 @@
 # make bench     side by side with nginx, HAProxy and bare Mosquitto (ARGS="--rounds 9")
 # make sanitize  the compiled modules under ASan and UBSan (part of make test)
 # make fuzz      every parser against a fuzzer (SECONDS=60 each)
-# make soak      the demonstrations that take minutes: kill -9, limits under attack and reload, big packets, memory
+# make soak      what takes minutes: the plugin in other Mosquittos, kill -9, limits under attack and reload, memory
 # make screenshots  the pictures of the documentation, measured anew (docs/images)
 # make clean     remove what was built
 
@@ -101,8 +101,12 @@ fuzz: .venv/.dev
 	@echo "tidegate: the compiled modules, blindly ..."
 	@$(BIN)/python fuzz/fuzz_mqtt.py -max_total_time=$(SECONDS)
 
+PLUGIN_TESTS := $(wildcard tests/integration/test_plugin_*.py)
 soak: .venv/.dev
 	@tools/need mosquitto:mosquitto haproxy:haproxy
+	@# In the Mosquitto that is installed, make test has tested the plugin.
+	@brokers=$$($(BIN)/python tools/brokers.py); for broker in $$brokers; do \
+		TIDEGATE_TEST_MOSQUITTO=$$broker $(BIN)/pytest -q -n 2 $(PLUGIN_TESTS); done
 	@$(BIN)/python -m benchmarks.kill
 	@$(BIN)/python -m benchmarks.kill --limits drop
 	@$(BIN)/python -m benchmarks.kill --limits reject --protocol 5
@@ -122,4 +126,4 @@ screenshots: .venv/.built
 	@$(BIN)/python tools/screenshots.py
 
 clean:
-	rm -rf .venv build build-sanitized node_modules
+	rm -rf .venv .brokers build build-sanitized node_modules

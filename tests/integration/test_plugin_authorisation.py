@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from support import wire
-from support.broker import Broker
+from support.broker import Broker, mosquitto_library
 from support.limited import Watcher, burst, login, told, unique
 from support.plugged import ROOMY, Plugged, plugged
 from support.raw import RawClient
@@ -121,7 +121,7 @@ def acl_file(directory: Path) -> Path:
 
 def dynamic_security(directory: Path) -> str:
     """Mosquitto's own plugin with users, roles and denials; the lines of mosquitto.conf."""
-    found = next(iter(Path("/usr").glob("lib/*/mosquitto_dynamic_security.so")), None)
+    found = mosquitto_library("mosquitto_dynamic_security.so")
     if found is None:
         pytest.skip("this Mosquitto has no mosquitto_dynamic_security.so")
     roles = {

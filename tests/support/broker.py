@@ -1,4 +1,7 @@
-"""A real Mosquitto on a TCP port of 127.0.0.1 and on a Unix socket."""
+"""A real Mosquitto on a TCP port of 127.0.0.1 and on a Unix socket.
+
+With TIDEGATE_TEST_MOSQUITTO=PATH in the environment it is that one: tools/brokers.py fetches other versions.
+"""
 
 import os
 import shutil
@@ -12,9 +15,24 @@ from .wait import until
 
 def mosquitto_binary() -> str:
     """The broker's path: Debian keeps it in /usr/sbin, which is not on every user's PATH."""
+    given = os.environ.get("TIDEGATE_TEST_MOSQUITTO")
+    if given:
+        found = shutil.which(given)
+        assert found, f"TIDEGATE_TEST_MOSQUITTO={given}: no program is there"
+        return found
     found = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
     assert found, "no mosquitto: apt-get install mosquitto mosquitto-clients"
     return found
+
+
+def mosquitto_library(name: str) -> Path | None:
+    """A plugin that came with that broker; None when none did."""
+    binary = Path(mosquitto_binary())
+    for prefix in (binary.parent / "root" / "usr", binary.parent.parent):  # as tools/brokers.py has it, as installed
+        for library in (*prefix.glob(f"lib/*/{name}"), prefix / "lib" / name):
+            if library.exists():
+                return library
+    return None
 
 
 class Broker:

@@ -18,7 +18,7 @@ client whose message is denied for full, and closes the connection."""
 
 
 def is_2_1() -> bool:
-    """Whether the Mosquitto on the PATH is 2.1 or newer, which can say more to clients."""
+    """Whether the Mosquitto of these tests is 2.1 or newer, which can say more to clients."""
     told = subprocess.run([mosquitto_binary(), "-h"], capture_output=True, text=True, check=False).stdout
     found = re.search(r"mosquitto version (\d+)\.(\d+)", told)
     return found is not None and (int(found[1]), int(found[2])) >= (2, 1)
