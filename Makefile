@@ -81,7 +81,7 @@ sanitize: .venv/.dev
 		tests/unit/gateway/test_hold.py tests/unit/gateway/test_relay.py tests/property
 
 test: .venv/.dev node_modules/.installed
-	@tools/need mosquitto:mosquitto mosquitto_pub:mosquitto-clients
+	@tools/need mosquitto:mosquitto mosquitto_pub:mosquitto-clients openssl:openssl
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
