@@ -70,8 +70,10 @@ void tgm_ban(struct plugin *plugin, const struct client *client, uint32_t number
     if (length > LONGEST) length = LONGEST;
     ban->count++;
     ban->until = now + length;
-    tgm_log(MOSQ_LOG_NOTICE, "banned by limit %.*s for %llu s: client %.64s", (int)limit->name.count, policy->text + limit->name.first,
-            (unsigned long long)(length / SECOND), client->who.client_size > 0 ? client->who.client : "");
+    char who[65];
+    tgm_write_text(who, sizeof who, client->who.client, client->who.client_size);
+    tgm_log(MOSQ_LOG_NOTICE, "banned by limit %.*s for %llu s: client %s", (int)limit->name.count, policy->text + limit->name.first,
+            (unsigned long long)(length / SECOND), who);
 }
 
 bool tgm_is_banned(struct plugin *plugin, const struct client *client, uint64_t now)

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include "plugin.h"
@@ -35,6 +36,18 @@ void tgm_log(int level, const char *format, ...)
     vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
     mosquitto_log_printf(level, "tidegate: %s", line);
+}
+
+void tgm_write_text(char *to, size_t room, const char *from, size_t size)
+{
+    size_t n = size < room - 1 ? size : room - 1;
+    while (n > 0 && n < size && ((uint8_t)from[n] & 0xc0) == 0x80) n--; /* between characters */
+    memcpy(to, from, n);
+    to[n] = 0;
+    /* The broker has seen to it, but before 2.0.16 not for names from certificates. */
+    if (mosquitto_validate_utf8(to, (int)n) == MOSQ_ERR_SUCCESS) return;
+    for (size_t i = 0; i < n; i++)
+        if (to[i] < ' ' || to[i] > '~') to[i] = '?';
 }
 
 static uint64_t read_clock(clockid_t clock)

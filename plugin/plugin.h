@@ -42,6 +42,9 @@ struct broker {
 void tgm_find_broker(struct broker *broker);
 /* A line in Mosquitto's log; `level` is MOSQ_LOG_... */
 void tgm_log(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* What a client has called itself or a topic, or as much of it as has room before the final 0, for a line of log: whatever it
+ * is, that stays one line of UTF-8. */
+void tgm_write_text(char *to, size_t room, const char *from, size_t size);
 uint64_t tgm_now(void);         /* ns of CLOCK_MONOTONIC, as all processes of a segment read it */
 uint64_t tgm_coarse_now(void);  /* likewise, some ms behind, at a fifth of the price */
 

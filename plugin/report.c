@@ -72,14 +72,6 @@ void tgm_report(struct plugin *plugin, uint64_t now)
     if (plugin->report_at >= policy->head->limits) plugin->report_at = 0;
 }
 
-/* For a line of log: whatever a client calls itself, it is one line. */
-static void write_text(char *to, size_t room, const char *from, size_t size)
-{
-    size_t n = size < room - 1 ? size : room - 1;
-    for (size_t i = 0; i < n; i++) to[i] = (uint8_t)from[i] < 0x20 || from[i] == 0x7f ? '?' : from[i];
-    to[n] = 0;
-}
-
 static void tell(const struct plugin *plugin, const struct tg_event *event)
 {
     const struct tg_policy *policy = &plugin->engine.policy;
@@ -89,8 +81,8 @@ static void tell(const struct plugin *plugin, const struct tg_event *event)
     if (limit == NULL || event->kind == TG_STILL || event->action >= TG_TALLIES) return;
     char name[129], client[sizeof event->client + 1], topic[sizeof event->topic + 1];
     write_name(policy, limit, name);
-    write_text(client, sizeof client, event->client, event->client_size);
-    write_text(topic, sizeof topic, event->topic, event->topic_size);
+    tgm_write_text(client, sizeof client, event->client, event->client_size);
+    tgm_write_text(topic, sizeof topic, event->topic, event->topic_size);
     if (event->kind == TG_BEGAN)
         tgm_log(MOSQ_LOG_NOTICE, "limit %s: %s%s is over it, topic %s: %s", name, client, event->crowd ? " (one of a crowd)" : "",
                 topic, KINDS[event->action]);

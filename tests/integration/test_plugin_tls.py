@@ -105,6 +105,18 @@ def test_with_identity_as_username_a_certificate_is_a_user(tmp_path: Path, autho
         assert made.taken(authority.client("hmi-1", "/CN=hmi-1")) == 10
 
 
+def test_a_name_that_is_no_text_is_one_line_of_log(tmp_path: Path, authority: Authority) -> None:
+    lines = f"{NAMED}\nuse_username_as_clientid true"
+    evil = authority.client("evil", "/CN=plc-\n1: tidegate: 0 limits \u0085")
+    with secured(tmp_path / "b", authority, lines) as made, TlsClient(made.port, authority, evil) as client:
+        answer = client.exchange(wire.connect(wire.V311, ""))
+        if wire.body_of(answer)[1] != 0:
+            pytest.skip("this Mosquitto refuses such names")
+        client.send(burst(wire.V311, "t/a", 10))
+        assert told(client) == []
+        made.broker.says(": tidegate: limit plcs: plc-?1: tidegate: 0 limits ?? is over it, topic t/a: rejected\n")
+
+
 @every_version
 def test_connections_are_limited_by_common_name(tmp_path: Path, authority: Authority, version: int) -> None:
     policy = (

@@ -106,6 +106,13 @@ int mosquitto_plugin_set_info(mosquitto_plugin_id_t *identifier, const char *nam
 #endif
 
 const char *mosquitto_client_address(const struct mosquitto *client) { return client->address; }
+int mosquitto_validate_utf8(const char *text, int size)
+{
+    for (int i = 0; i < size; i++)
+        if (text[i] < ' ' || text[i] > '~') return MOSQ_ERR_MALFORMED_UTF8; /* this one knows ASCII */
+    return MOSQ_ERR_SUCCESS;
+}
+
 bool mosquitto_client_clean_session(const struct mosquitto *client) { (void)client; return true; }
 const char *mosquitto_client_id(const struct mosquitto *client) { return client->id; }
 void *mosquitto_client_certificate(const struct mosquitto *client) { (void)client; return NULL; }
