@@ -11,9 +11,10 @@
  * At a reload both versions ask once more whether those who are connected may be: they are no new connections.
  *
  * No version tells that a login has failed. 2.1 tells of those who are accepted. Up to 2.0.12 the broker takes the identifier
- * from whom it refuses, before it tells of the end. Later ones leave it to him, but there the end comes at once: between
- * BASIC_AUTH and the end of whom it has accepted it ticks. (Unless somebody sends CONNECT and DISCONNECT as one record of TLS,
- * or takes his connection back before it can be answered.) Over websockets it ticks in both cases: such failures are not seen. */
+ * from whom it refuses, before it tells of the end. Later ones leave it to him, but there the end comes at once, whereas between
+ * BASIC_AUTH and the end of whom it has accepted it ticks. Unless he sends all that he has to say as one record of TLS, or one
+ * frame: hence MESSAGE is asked for as well. (CONNECT and DISCONNECT alone, in one piece, count as a failure, and so does who
+ * resets the connection before his CONNECT is read.) */
 #include <string.h>
 
 #include "plugin.h"
@@ -26,6 +27,7 @@
 static int on_message(struct plugin *plugin, const struct mosquitto_evt_message *message)
 {
     if (message->client == NULL || message->topic == NULL || message->qos > 2) return MOSQ_ERR_SUCCESS;
+    if (!(plugin->events >> TG_PUBLISH & 1)) return MOSQ_ERR_SUCCESS;
     struct client *client = tgm_client(plugin, message->client);
     if (client == NULL) return plugin->broker.refuse_message; /* no memory: what cannot be judged does not pass */
     if (client->from_gateway) return MOSQ_ERR_SUCCESS;
@@ -204,7 +206,7 @@ static uint32_t needed(const struct plugin *plugin)
 {
     uint32_t on = plugin->events;
     uint32_t events = 1u << MOSQ_EVT_RELOAD | 1u << MOSQ_EVT_TICK | 1u << MOSQ_EVT_DISCONNECT;
-    if (on >> TG_PUBLISH & 1) events |= 1u << MOSQ_EVT_MESSAGE;
+    if (on >> TG_PUBLISH & 1 || (on >> TG_AUTH_FAILURE & 1 && !plugin->broker.is_2_1)) events |= 1u << MOSQ_EVT_MESSAGE;
     if (on >> TG_CONNECT & 1 || on >> TG_AUTH_FAILURE & 1 || has_bans(plugin)) events |= 1u << MOSQ_EVT_BASIC_AUTH;
     if (on >> TG_SUBSCRIBE & 1 || on >> TG_WILL & 1) events |= 1u << MOSQ_EVT_ACL_CHECK;
     if (plugin->broker.is_2_1) {

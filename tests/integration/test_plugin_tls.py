@@ -131,3 +131,13 @@ def test_connections_are_limited_by_common_name(tmp_path: Path, authority: Autho
                 client.send(wire.connect(version, unique("c")))
                 assert client.until_closed() == [CLOSED]
             made.join(other, version).close()
+
+
+def test_who_says_all_in_one_record_has_not_failed(tmp_path: Path, authority: Authority) -> None:
+    policy = '[[limit]]\nname = "f"\non = "auth_failure"\nper = "ip"\nrate = "1/h burst 1"\non_excess = "ban"\n'
+    with secured(tmp_path / "b", authority, "", policy) as made, Watcher(made.broker, "t") as watcher:
+        for _ in range(4):
+            with TlsClient(made.port, authority, None) as client:
+                client.send(wire.connect(wire.V311, unique("c")) + burst(wire.V311, "t", 1) + wire.DISCONNECT)
+                assert client.until_closed() == ["CONNACK 0x00", CLOSED]
+        assert len(watcher.messages()) == 4
