@@ -103,6 +103,7 @@ CASES: dict[str, Callable[[Path], Case]] = {
         dynamic_security(d),
         True,
     ),
+    "files by plugins": lambda d: ("", files_by_plugins(d), True),
     # What was open when the plugin's lines were written, and is not any more.
     "passwords and acl, untold": lambda d: (
         "plugin_opt_authentication open\nplugin_opt_authorisation open",
@@ -117,6 +118,20 @@ def acl_file(directory: Path) -> Path:
     file = directory / "acl"
     file.write_text(ACL)
     return file
+
+
+def files_by_plugins(directory: Path) -> str:
+    """The same files, read by plugins that come with Mosquitto 2.1; the lines of mosquitto.conf."""
+    lines = []
+    for name, file in (
+        ("password_file", password_file(directory, "plant:secret", "watcher:watcher")),
+        ("acl_file", acl_file(directory)),
+    ):
+        found = mosquitto_library(f"mosquitto/mosquitto_{name}.so")
+        if found is None:
+            pytest.skip(f"this Mosquitto has no mosquitto_{name}.so")
+        lines.append(f"plugin {found}\nplugin_opt_{name} {file}")
+    return "\n".join(lines)
 
 
 def dynamic_security(directory: Path) -> str:
