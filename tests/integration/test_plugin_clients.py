@@ -4,6 +4,8 @@ import re
 import signal
 from pathlib import Path
 
+import pytest
+
 from support import wire
 from support.limited import Watcher, burst, every_version, join, login, told, unique
 from support.plugged import Plugged, is_2_1, plugged
@@ -48,6 +50,28 @@ def test_connections_are_limited_by_their_number(tmp_path: Path) -> None:
         first.close()
         until(lambda: connack(broker, unique("c"), wire.V311) == 0, "the place of the one that has gone")
         second.close()
+
+
+@pytest.mark.parametrize("version", [wire.V311, wire.V5])
+def test_a_session_that_stays_keeps_no_place(tmp_path: Path, version: int) -> None:
+    policy = '[[limit]]\nname = "n"\non = "connect"\nper = "ip"\nconcurrent = 2\non_excess = "reject"\n'
+    stays = b"\x11\xff\xff\xff\xff" if version == wire.V5 else b""  # Session Expiry Interval: never
+
+    def enter() -> RawClient | None:
+        client = RawClient(broker.port, version)
+        answer = client.exchange(wire.connect(version, unique("c"), flags=0, props=stays))
+        if wire.body_of(answer)[1] == 0:
+            return client
+        client.close()
+        return None
+
+    with plugged(tmp_path / "b", policy, options=OPEN) as broker, join(broker.port, unique("c")):
+        for number in range(6):
+            with until(enter, "the place of the one that has gone") as client:
+                assert connack(broker, unique("c"), wire.V311) == 5
+                if number % 2:
+                    client.send(wire.DISCONNECT)
+                    assert client.until_closed() == [CLOSED]
 
 
 def test_drop_closes_without_an_answer(tmp_path: Path) -> None:
