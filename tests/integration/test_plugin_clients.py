@@ -103,11 +103,12 @@ def test_subscriptions_are_refused(tmp_path: Path, version: int) -> None:
         assert refused == [2, 3, 6], answers
 
 
-def test_wills_are_dropped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("clean", [True, False], ids=["clean", "session stays"])
+def test_wills_are_dropped(tmp_path: Path, clean: bool) -> None:
     policy = '[[limit]]\nname = "w"\non = "will"\nper = "ip"\nrate = "2/h burst 2"\non_excess = "drop"\n'
     with plugged(tmp_path / "b", policy, options=OPEN) as broker, Watcher(broker, "will/#", "end") as watcher:
         for number in range(4):
-            with join(broker.port, unique("c"), will=f"will/{number}") as client:
+            with join(broker.port, unique("c"), will=f"will/{number}", clean=clean) as client:
                 client.send(burst(wire.V311, f"will/sent/{number}", 1))
                 told(client)
         ends = re.compile("closed its connection|connection closed by client")  # as 2.0 and 2.1 have it
