@@ -1,5 +1,6 @@
 """The plugin in a real Mosquitto with TLS: classes by the common name of the client's certificate."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from support.plugged import ROOMY, Plugged, plugged
 from support.ports import free_port
 from support.raw import CLOSED
 from support.tls import BMP, Authority, TlsClient
+from support.wait import until
 
 CERTAIN = "require_certificate true"
 NAMED = f"{CERTAIN}\nuse_identity_as_username true"
@@ -131,6 +133,28 @@ def test_connections_are_limited_by_common_name(tmp_path: Path, authority: Autho
                 client.send(wire.connect(version, unique("c")))
                 assert client.until_closed() == [CLOSED]
             made.join(other, version).close()
+
+
+def ended(broker: Plugged) -> set[str]:
+    """Clients will-N whose connection has ended, in the words of 2.0 or 2.1."""
+    return set(re.findall(r"lient (will-\d)(?: closed| \[.*closed|:)", broker.log()))
+
+
+@pytest.mark.parametrize("lines", [CERTAIN, NAMED], ids=["certain", "named"])
+def test_wills_of_who_does_nothing_else(tmp_path: Path, authority: Authority, lines: str) -> None:
+    policy = (
+        '[class.plc]\ncn = "plc-*"\n[[limit]]\nname = "w"\non = "will"\nclass = "plc"\nper = ["class", "ip"]\n'
+        'rate = "2/h burst 2"\non_excess = "drop"\n'
+    )
+    with secured(tmp_path / "b", authority, lines, policy) as made, Watcher(made.broker, "will/#") as watcher:
+        plc, other = authority.client("plc", "/CN=plc-1"), authority.client("hmi", "/CN=hmi-1")
+        for number, identity in enumerate((plc, plc, plc, plc, other), 1):
+            with TlsClient(made.port, authority, identity) as client:
+                client.connect(f"will-{number}", flags=0x06, rest=wire.field(f"will/{number}") + wire.field(""))
+        until(lambda: len(ended(made.broker)) == 5, "the ends")
+        seen = [topic for topic, _ in watcher.messages()]
+        assert "will/5" in seen
+        assert len(seen) == 3
 
 
 def test_who_says_all_in_one_record_has_not_failed(tmp_path: Path, authority: Authority) -> None:
