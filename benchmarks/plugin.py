@@ -1,8 +1,9 @@
 """What the plugin for Mosquitto promises, shown one by one, with PASS or FAIL.
 
-    python -m benchmarks.plugin [cost ...] [--mosquitto PATH] [--rounds 15]
+    python -m benchmarks.plugin [cost|budget ...] [--mosquitto PATH] [--rounds 15]
 
 cost: CPU per message of Mosquitto with the plugin and a hundred limits, beside the same Mosquitto without it.
+budget: at each QoS, in MQTT 3.1.1 and 5, what passes is burst + rate x time, and who keeps to the limit loses nothing.
 
 All run when none is named. Each is a module of its own, plugin_NAME.py, whose text says how it is done.
 
@@ -17,11 +18,13 @@ import tidegate
 from .claims import Claim
 from .demonstrations import add_names, run
 from .options import fraction, parser, positive
+from .plugin_budget import budget
 from .plugin_cost import cost
 from .plugin_setting import Setting, installed
 
 DEMONSTRATIONS: dict[str, Callable[[Setting], list[Claim]]] = {
     "cost": cost,
+    "budget": budget,
 }
 PLUGIN = pathlib.Path(tidegate.__file__).parent / "tidegate_mosquitto.so"
 

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
-from .peer import Arrived, Peer, heard, join, leave, subscribe
+from .peer import Arrived, Peer, heard, join, leave
 
 LIMITS = "$SYS/broker/tidegate/limits/"
 REPORT_SECONDS = 15.0
@@ -20,7 +20,7 @@ def reported(port: int, limits: Sequence[str], enough: Callable[[Collection[Coun
     """
     peer = Peer(port, "counts")
     join([peer])
-    subscribe(peer, f"{LIMITS}#", 0)
+    peer.subscribe(f"{LIMITS}#", 0)  # what is retained comes with the answer, so that is not waited for
     found: Counts = {name: Counter() for name in limits}
     end = time.monotonic() + REPORT_SECONDS
     while time.monotonic() < end and not enough(found.values()):

@@ -119,13 +119,19 @@ class Flood:
     def __init__(self, case: Case, senders: Sequence[Sender], pace: float, seconds: float) -> None:
         self.case = case
         self.senders = senders
-        self.elapsed = 0.0
+        self.first = self.last = 0.0
+        """Monotonic seconds of its beginning, and of its last PUBLISH."""
         self.reasons: list[int | None] = []
         """Of all closes."""
         self.trouble: str | None = None
         self._pace = pace
         self._seconds = seconds
         self._thread = threading.Thread(target=self._run, name=case.name, daemon=True)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds in which it has published."""
+        return self.last - self.first
 
     def start(self) -> None:
         """Begin."""
@@ -148,19 +154,18 @@ class Flood:
             self.trouble = repr(error)
 
     def _flood(self) -> None:
-        begin = last = time.monotonic()
+        self.first = self.last = begin = time.monotonic()
         due = 0
         while (now := time.monotonic()) - begin < self._seconds:
             sent, due = due, int((now - begin) * self._pace)
             for number in range(sent, due):
                 if self._publish(self.senders[number % len(self.senders)]):
-                    last = time.monotonic()
+                    self.last = time.monotonic()
             for sender in self.senders:
                 try:
                     sender.read(READ_SECONDS / len(self.senders))
                 except Closed as closed:
                     self._again(sender, closed)
-        self.elapsed = last - begin
 
     def _publish(self, sender: Sender) -> bool:
         if len(sender.in_flight) >= WINDOW:
