@@ -1,9 +1,10 @@
 """What the plugin for Mosquitto promises, shown one by one, with PASS or FAIL.
 
-    python -m benchmarks.plugin [cost|budget ...] [--mosquitto PATH] [--rounds 15]
+    python -m benchmarks.plugin [cost|budget|shared ...] [--mosquitto PATH] [--rounds 15]
 
 cost: CPU per message of Mosquitto with the plugin and a hundred limits, beside the same Mosquitto without it.
 budget: at each QoS, in MQTT 3.1.1 and 5, what passes is burst + rate x time, and who keeps to the limit loses nothing.
+shared: a gateway and the plugin of the broker behind it let pass one budget together.
 
 All run when none is named. Each is a module of its own, plugin_NAME.py, whose text says how it is done.
 
@@ -21,10 +22,12 @@ from .options import fraction, parser, positive
 from .plugin_budget import budget
 from .plugin_cost import cost
 from .plugin_setting import Setting, installed
+from .plugin_shared import shared
 
 DEMONSTRATIONS: dict[str, Callable[[Setting], list[Claim]]] = {
     "cost": cost,
     "budget": budget,
+    "shared": shared,
 }
 PLUGIN = pathlib.Path(tidegate.__file__).parent / "tidegate_mosquitto.so"
 

@@ -45,8 +45,11 @@ class Setting:
     ) -> Broker:
         """The broker with the plugin and this policy; `options` are more lines of the plugin."""
         self.compile(stage, policy, name)
-        lines = f"plugin {self.plugin}\nplugin_opt_policy {_policy(stage, name)}\n{options}"
-        return self.bare(stage, name, f"{extra}{lines}")
+        return self.bare(stage, name, f"{extra}{self._lines(f'policy {_policy(stage, name)}', options)}")
+
+    def attached(self, stage: Stage, segment: pathlib.Path, name: str = "plugged", options: str = "") -> Broker:
+        """The broker with the plugin, which limits by the budgets of the gateway whose segment this is."""
+        return self.bare(stage, name, f"{ROOMY}{self._lines(f'segment {segment}', options)}")
 
     def compile(self, stage: Stage, policy: str, name: str = "plugged") -> None:
         """Make this the policy file of the broker of that name, which reads it when it is told to."""
@@ -60,6 +63,9 @@ class Setting:
     def reload(self, broker: Broker) -> None:
         """Tell the broker to read its policy file again."""
         psutil.Process(broker.pid).send_signal(signal.SIGHUP)
+
+    def _lines(self, limits: str, options: str) -> str:
+        return f"plugin {self.plugin}\nplugin_opt_{limits}\n{options}"
 
 
 def installed() -> str:
