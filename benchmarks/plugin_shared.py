@@ -7,9 +7,9 @@ broker. All twelve publish at once for FLOOD_SECONDS, each three times as fast a
 what arrives. Expected are burst + rate x time messages of a case, time being that from the first PUBLISH of its two
 publishers to the last.
 
-Where each charged a budget of its own twice as much would arrive; where the plugin charged again what the gateway has
-let pass, less. Both sides' counters are in the segment: what the gateway's /metrics say of a limit must be what
-arrived, and what did not.
+Both sides' counters are in the segment: what /metrics say of a limit must be what arrived, and what did not. Where each
+side had a budget of its own, twice as much would arrive; where the plugin decided again on what the gateway has let
+pass, more would be counted than arrived.
 """
 
 import dataclasses

@@ -92,8 +92,17 @@ def cpu_seconds(pid: int) -> float:
 
 def cpu_nanoseconds(pid: int) -> int:
     """The same as the scheduler counts it, exact for a process that waits."""
+    return _scheduled(pid, 0)
+
+
+def starved_nanoseconds(pid: int) -> int:
+    """For which the tree's threads, added up, wanted to run and others had the core."""
+    return _scheduled(pid, 1)
+
+
+def _scheduled(pid: int, field: int) -> int:
     folders = [pathlib.Path(f"/proc/{process.pid}/task") for process in tree(pid)]
-    return sum(int((task / "schedstat").read_text().split()[0]) for folder in folders for task in folder.iterdir())
+    return sum(int((task / "schedstat").read_text().split()[field]) for folder in folders for task in folder.iterdir())
 
 
 def memory(pid: int) -> dict[str, int]:
