@@ -1,11 +1,12 @@
 """What the plugin for Mosquitto promises, shown one by one, with PASS or FAIL.
 
-    python -m benchmarks.plugin [cost|budget|shared|flood ...] [--mosquitto PATH] [--rounds 15]
+    python -m benchmarks.plugin [cost|budget|shared|flood|reload ...] [--mosquitto PATH] [--rounds 15]
 
 cost: CPU per message of Mosquitto with the plugin and a hundred limits, beside the same Mosquitto without it.
 budget: at each QoS, in MQTT 3.1.1 and 5, what passes is burst + rate x time, and who keeps to the limit loses nothing.
 shared: a gateway and the plugin of the broker behind it let pass one budget together.
 flood: under ten times the limit the broker with the plugin uses less CPU than without it, and others wait less.
+reload: fifty policies in turn under load: nothing is lost, nobody dropped, budgets go on, and the last one holds.
 
 All run when none is named. Each is a module of its own, plugin_NAME.py, whose text says how it is done.
 
@@ -23,6 +24,7 @@ from .options import fraction, parser, positive
 from .plugin_budget import budget
 from .plugin_cost import cost
 from .plugin_flood import flood
+from .plugin_reload import reload
 from .plugin_setting import Setting, installed
 from .plugin_shared import shared
 
@@ -31,6 +33,7 @@ DEMONSTRATIONS: dict[str, Callable[[Setting], list[Claim]]] = {
     "budget": budget,
     "shared": shared,
     "flood": flood,
+    "reload": reload,
 }
 PLUGIN = pathlib.Path(tidegate.__file__).parent / "tidegate_mosquitto.so"
 

@@ -64,6 +64,11 @@ class Setting:
         """Tell the broker to read its policy file again."""
         psutil.Process(broker.pid).send_signal(signal.SIGHUP)
 
+    def damage(self, stage: Stage, name: str = "plugged") -> None:
+        """Cut that broker's policy file short, as a full disk would."""
+        path = _policy(stage, name)
+        path.write_bytes(path.read_bytes()[:-1])
+
     def _lines(self, limits: str, options: str) -> str:
         return f"plugin {self.plugin}\nplugin_opt_{limits}\n{options}"
 

@@ -64,15 +64,16 @@ def _limit(name: str, topic: str, rate: str, more: str = "") -> str:
 
 
 class Stream:
-    """A client that publishes numbered QoS 1 messages at a pace; a thread."""
+    """A client that publishes numbered messages, of QoS 1 unless told, at a pace; a thread."""
 
-    def __init__(self, port: int, name: str, topic: str, pace: float) -> None:
+    def __init__(self, port: int, name: str, topic: str, pace: float, *, qos: int = 1, version: int = 4) -> None:
         self.topic = topic
-        self.sender = Sender(port, name)
+        self.sender = Sender(port, name, version)
         self.elapsed = 0.0
         """Seconds between the first and the last message."""
         self.trouble: str | None = None
         self._pace = pace
+        self._qos = qos
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -105,7 +106,7 @@ class Stream:
             sent, due = due, int((time.monotonic() - begin) * self._pace)
             for _ in range(sent, due):
                 if len(sender.in_flight) < WINDOW:
-                    sender.publish(self.topic, b"%d" % sender.published, 1)
+                    sender.publish(self.topic, b"%d" % sender.published, self._qos)
                     last = time.monotonic()
             sender.read(READ_SECONDS)
         self.elapsed = last - begin
