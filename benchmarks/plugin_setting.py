@@ -25,6 +25,7 @@ class Setting:
     """Where the broker is."""
     plugin: pathlib.Path
     seconds: int
+    """For which strangers come."""
     rounds: int
     scale: float
 
