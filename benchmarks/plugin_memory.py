@@ -45,7 +45,7 @@ READINGS = 7
 """Of which a median is taken."""
 ANSWER_SECONDS = 20.0
 MOST_GROWTH = 256
-"""KiB, in the time that is judged: eight bytes for each of the clients that come in the default time are more."""
+"""KiB, in the time that is judged: eight bytes for each of 40,000 clients are more."""
 OPTIONS = f"plugin_opt_authentication open\nplugin_opt_authorisation open\n{QUICK_REPORTS}"
 DOES = {"talk": "rejected", "bad": "banned", "ask": "rejected", "last-words": "dropped"}
 """What each limit must have done in the end, or nothing has been shown."""
