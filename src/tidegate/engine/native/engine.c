@@ -22,12 +22,14 @@ bool tg_engine_init(struct tg_engine *engine, const struct tg_segment *segment, 
         engine->own_shares = calloc(segment->windows, sizeof *engine->own_shares);
         engine->window_source = calloc(segment->windows, sizeof *engine->window_source);
         engine->made = calloc(TG_MADE, sizeof *engine->made);
-        engine->habits = aligned_alloc(_Alignof(struct tg_habit), TG_HABITS * sizeof *engine->habits);
+        engine->habit_room = calloc(TG_HABITS + 1, sizeof *engine->habits);
         engine->habit_keys = calloc(2 * TG_HABITS, sizeof *engine->habit_keys);
-        if (engine->own_shares == NULL || engine->window_source == NULL || engine->made == NULL || engine->habits == NULL
+        if (engine->own_shares == NULL || engine->window_source == NULL || engine->made == NULL || engine->habit_room == NULL
             || engine->habit_keys == NULL)
             return false;
         engine->habit_seen = engine->habit_keys + TG_HABITS;
+        const uintptr_t line = _Alignof(struct tg_habit);
+        engine->habits = (void *)(((uintptr_t)engine->habit_room + line - 1) & ~(line - 1));
     }
     return engine->episodes != NULL && engine->seen != NULL;
 }
@@ -83,7 +85,7 @@ void tg_engine_free(struct tg_engine *engine)
     free(engine->own_shares);
     free(engine->window_source);
     free(engine->made);
-    free(engine->habits);
+    free(engine->habit_room);
     free(engine->habit_keys);
     tg_policy_free(&engine->policy);
     memset(engine, 0, sizeof *engine);

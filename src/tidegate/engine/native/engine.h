@@ -443,6 +443,7 @@ struct tg_engine {
     uint64_t *tallies;          /* of this process's row; NULL for one that only asks */
     struct tg_levels levels;    /* of the present topic */
     struct tg_seen *seen;
+    void *habit_room;           /* where the next lie, at the beginning of a line */
     struct tg_habit *habits;
     uint64_t *habit_keys;       /* by habit: its key; 0: there is none */
     uint64_t *habit_seen;       /* likewise: who was there without having one */
