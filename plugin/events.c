@@ -22,6 +22,7 @@
 #define CONNECT_2_1 11          /* MOSQ_EVT_CONNECT, MOSQ_EVT_CLIENT_OFFLINE of 2.1 */
 #define CLIENT_OFFLINE_2_1 28
 #define TICK_MS 100             /* as often as 2.0 ticks; left alone, 2.1 ticks only when something happens */
+#define RELOAD ((uint64_t)5 * 1000000000)   /* ns after which it asks no more, if it does not tick (2.0.11, per_listener_settings) */
 #define CHORES ((uint64_t)250 * 1000000)    /* ns between two looks at what need not be done at once */
 
 static int on_message(struct plugin *plugin, const struct mosquitto_evt_message *message)
@@ -36,6 +37,7 @@ static int on_message(struct plugin *plugin, const struct mosquitto_evt_message 
 
 static int on_connect(struct plugin *plugin, const struct mosquitto_evt_basic_auth *connect)
 {
+    if (plugin->reloading && tgm_now() - plugin->reloaded > RELOAD) plugin->reloading = false;
     if (plugin->reloading || connect->client == NULL) return plugin->broker.no_opinion;
     struct client *client = tgm_new_client(plugin, connect->client);
     if (client == NULL) return plugin->broker.refuse_connect;
@@ -167,6 +169,7 @@ static void on_accepted(struct plugin *plugin, const struct mosquitto *broker)
 static int on_reload(struct plugin *plugin)
 {
     plugin->reloading = true;
+    plugin->reloaded = tgm_now();
     plugin->settled = false;
     tgm_reload(plugin);
     /* 2.0 takes anything else for an answer on behalf of all plugins, and 2.1 for a failure. */

@@ -160,6 +160,7 @@ struct plugin {
     uint32_t last_words;        /* likewise: those of which the plugin says the last word as well */
     bool settled;               /* it does so behind all others */
     bool reloading;             /* from RELOAD to TICK the broker asks again about clients that are connected */
+    uint64_t reloaded;          /* when that began */
     const struct mosquitto *asked; /* of BASIC_AUTH, if the broker has called for nothing since; compared only */
     uint64_t now, coarse;       /* when the clock was read last for a message, in this loop of the broker; 0: not in this one */
     uint64_t next_chore, next_report;

@@ -1,0 +1,68 @@
+"""What the plugin makes of the broker's calls, in whatever order they come."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.fake_mosquitto import ACL_DENIED, DEFER, IGNORE, FakeMosquitto, build
+from tidegate.app.policy_compile import compile_to
+
+pytestmark = pytest.mark.skipif(
+    not Path("/usr/include/mosquitto_plugin.h").exists(),
+    reason="no headers: apt-get install mosquitto-dev libmosquitto-dev",
+)
+SECOND = 10**9
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["2.0", "2.1"])
+def version(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[FakeMosquitto, bool]]:
+    """A broker, and whether it is 2.1; one for all tests."""
+    program = build(tmp_path_factory.mktemp("fake") / "broker", is_2_1=request.param)
+    with FakeMosquitto(program) as made:
+        yield made, request.param
+
+
+@pytest.fixture
+def fake(version: tuple[FakeMosquitto, bool]) -> Iterator[FakeMosquitto]:
+    """The broker; the plugin ends with the test."""
+    yield version[0]
+    version[0].tell("X")
+
+
+@pytest.fixture
+def no_opinion(version: tuple[FakeMosquitto, bool]) -> int:
+    """What the broker is told where no limit refuses."""
+    return IGNORE if version[1] else DEFER
+
+
+def limit(name: str, on: str, numbers: str, action: str) -> str:
+    """One of a policy."""
+    return f'[[limit]]\nname = "{name}"\non = "{on}"\n{numbers}\non_excess = "{action}"\n'
+
+
+def begin(fake: FakeMosquitto, directory: Path, *limits: str, authentication: str = "others") -> None:
+    """The plugin with these limits."""
+    file = directory / "policy.toml"
+    file.write_text("".join(limits))
+    compile_to(file, directory / "policy.tgp")
+    options = [("authentication", authentication), ("authorisation", "others")]
+    assert fake.begin([("policy", str(directory / "policy.tgp")), *options]) == 0, fake.log
+
+
+def connect(fake: FakeMosquitto, number: int, client_id: str | bytes = "c", user: str | None = None) -> int:
+    """The answer to a CONNECT of 3.1.1 from 10.0.0.1."""
+    return fake.tell("C", number, client_id, user, "10.0.0.1", 4)
+
+
+def test_a_reload_ends_without_a_tick(fake: FakeMosquitto, no_opinion: int, tmp_path: Path) -> None:
+    # 2.0 with per_listener_settings never ticks.
+    begin(fake, tmp_path, limit("r", "connect", 'per = "ip"\nrate = "1/h burst 1"', "reject"))
+    assert connect(fake, 0) == no_opinion
+    assert connect(fake, 1, "d") != no_opinion
+    fake.tell("R")
+    assert connect(fake, 2, "e") == no_opinion, "asked of by the reload"
+    fake.tell("N", 6 * SECOND)
+    assert connect(fake, 3, "f") != no_opinion
