@@ -66,3 +66,14 @@ def test_a_reload_ends_without_a_tick(fake: FakeMosquitto, no_opinion: int, tmp_
     assert connect(fake, 2, "e") == no_opinion, "asked of by the reload"
     fake.tell("N", 6 * SECOND)
     assert connect(fake, 3, "f") != no_opinion
+
+
+def test_a_ban_is_logged_in_one_line(fake: FakeMosquitto, tmp_path: Path) -> None:
+    begin(fake, tmp_path, limit("b", "publish", 'per = ["client", "ip"]\nrate = "1/h burst 1"', "ban"))
+    for client_id in (b"x\ny\x7f", b"z" * 63, b"z" * 200):
+        connect(fake, 0, client_id, "user")
+        fake.tell("P", 0, "t", 0, False, 1)
+        fake.tell("P", 0, "t", 0, False, 1)
+        shown = client_id[:64].replace(b"\n", b"?").replace(b"\x7f", b"?").decode(errors="ignore")
+        assert fake.log[-1] == f"tidegate: banned by limit b for 30 s: client {shown}"
+        fake.tell("E", 0, False)
