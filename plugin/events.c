@@ -49,6 +49,12 @@ static int on_connect(struct plugin *plugin, const struct mosquitto_evt_basic_au
     return outcome;
 }
 
+/* When the connection has ended and its will, if it had one, has been asked about. */
+static void see_off(struct plugin *plugin)
+{
+    if (plugin->leaving != NULL) tgm_forget(plugin, plugin->leaving->broker);
+}
+
 static int on_acl_check(struct plugin *plugin, const struct mosquitto_evt_acl_check *check)
 {
     if (check->access == MOSQ_ACL_SUBSCRIBE && plugin->events >> TG_SUBSCRIBE & 1) {
@@ -60,13 +66,9 @@ static int on_acl_check(struct plugin *plugin, const struct mosquitto_evt_acl_ch
     bool is_will = check->access == MOSQ_ACL_WRITE && client != NULL && client->broker == check->client
                    && client->id == mosquitto_client_id(check->client);
     if (!is_will || client->from_gateway || check->qos > 2) return plugin->broker.no_opinion;
-    return tgm_decide_will(plugin, client, check);
-}
-
-/* When the connection has ended and its will, if it had one, has been asked about. */
-static void see_off(struct plugin *plugin)
-{
-    if (plugin->leaving != NULL) tgm_forget(plugin, plugin->leaving->broker);
+    int outcome = tgm_decide_will(plugin, client, check);
+    see_off(plugin);
+    return outcome;
 }
 
 /* Whether the broker has not accepted whom it was asked about. */
@@ -162,6 +164,7 @@ static void on_tick(struct plugin *plugin, struct mosquitto_evt_tick *tick)
 
 static void on_accepted(struct plugin *plugin, const struct mosquitto *broker)
 {
+    see_off(plugin); /* this may be another at the same address */
     struct client *client = tgm_known(plugin, broker);
     if (client != NULL) client->accepted = true;
 }
@@ -214,7 +217,7 @@ static uint32_t needed(const struct plugin *plugin)
     if (on >> TG_SUBSCRIBE & 1 || on >> TG_WILL & 1) events |= 1u << MOSQ_EVT_ACL_CHECK;
     if (plugin->broker.is_2_1) {
         events |= 1u << CLIENT_OFFLINE_2_1;
-        if (on >> TG_AUTH_FAILURE & 1) events |= 1u << CONNECT_2_1;
+        if (on >> TG_AUTH_FAILURE & 1 || on >> TG_WILL & 1) events |= 1u << CONNECT_2_1;
     }
     return events;
 }

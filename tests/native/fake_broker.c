@@ -8,6 +8,8 @@
  *   N ns                        so much time passes         W n TOPIC qos retain bytes   the end of a client with a will
  *   E n taken                   the end of a client         X                            the plugin ends
  *   G                           time passes to the next step of the coarse clock
+ *   V n TOPIC qos retain bytes  whether it may publish      D n                          its end, but it is not freed
+ *   O n                         2.1: another with its memory has been accepted; BASIC_AUTH did not ask
  *
  * taken: whether its identifier has been taken from it before.
  */
@@ -23,6 +25,7 @@
 
 #define CLIENTS 64
 #define CALLBACKS 8
+#define CONNECT_2_1 11
 #define STEP_NS 4000000          /* of the coarse clock, where the kernel counts 250 times a second */
 
 struct mosquitto { char *id, *username, *address; int version; };
@@ -232,6 +235,9 @@ int main(void)
         case 'P': publish(n); break;
         case 'S': check('S', n, MOSQ_ACL_SUBSCRIBE); break;
         case 'W': end(n, false); check('W', n, MOSQ_ACL_WRITE); free_client(n); break;
+        case 'V': check('V', n, MOSQ_ACL_WRITE); break;
+        case 'D': end(n, false); puts("D"); break;
+        case 'O': { struct mosquitto_evt_disconnect event = {.client = clients[n]}; call(CONNECT_2_1, &event); puts("O"); break; }
         case 'E': end(n, number(2)); free_client(n); puts("E"); break;
         case 'X':
             if (userdata != NULL) mosquitto_plugin_cleanup(userdata, NULL, 0);

@@ -77,3 +77,18 @@ def test_a_ban_is_logged_in_one_line(fake: FakeMosquitto, tmp_path: Path) -> Non
         shown = client_id[:64].replace(b"\n", b"?").replace(b"\x7f", b"?").decode(errors="ignore")
         assert fake.log[-1] == f"tidegate: banned by limit b for 30 s: client {shown}"
         fake.tell("E", 0, False)
+
+
+def test_who_comes_to_the_place_of_one_that_has_gone_leaves_no_will(
+    version: tuple[FakeMosquitto, bool], fake: FakeMosquitto, no_opinion: int, tmp_path: Path
+) -> None:
+    # Not even at once: 2.1 ticks ten times a second, and an allocator gives back what was freed last.
+    begin(fake, tmp_path, limit("w", "will", 'per = "ip"\nrate = "1/h burst 1"', "drop"))
+    connect(fake, 0)
+    fake.tell("D", 0)
+    if version[1]:
+        fake.tell("O", 0)
+        assert [fake.tell("V", 0, "t", 0, False, 1) for _ in range(3)] == [no_opinion] * 3
+    else:  # there is nothing that tells of it, but a will is sent once
+        assert fake.tell("V", 0, "t", 0, False, 1) == no_opinion
+        assert [fake.tell("V", 0, "t", 0, False, 1) for _ in range(3)] == [no_opinion] * 3
