@@ -217,7 +217,8 @@ static uint32_t needed(const struct plugin *plugin)
     if (on >> TG_SUBSCRIBE & 1 || on >> TG_WILL & 1) events |= 1u << MOSQ_EVT_ACL_CHECK;
     if (plugin->broker.is_2_1) {
         events |= 1u << CLIENT_OFFLINE_2_1;
-        if (on >> TG_AUTH_FAILURE & 1 || on >> TG_WILL & 1) events |= 1u << CONNECT_2_1;
+        /* Also before failures are counted: who is in by then would else have failed. */
+        if (events >> MOSQ_EVT_BASIC_AUTH & 1 || on >> TG_WILL & 1) events |= 1u << CONNECT_2_1;
     }
     return events;
 }

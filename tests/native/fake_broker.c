@@ -9,7 +9,7 @@
  *   E n taken                   the end of a client         X                            the plugin ends
  *   G                           time passes to the next step of the coarse clock
  *   V n TOPIC qos retain bytes  whether it may publish      D n                          its end, but it is not freed
- *   O n                         2.1: another with its memory has been accepted; BASIC_AUTH did not ask
+ *   O n                         2.1: it, or another with its memory, has been accepted
  *
  * taken: whether its identifier has been taken from it before.
  */

@@ -43,13 +43,17 @@ def limit(name: str, on: str, numbers: str, action: str) -> str:
     return f'[[limit]]\nname = "{name}"\non = "{on}"\n{numbers}\non_excess = "{action}"\n'
 
 
-def begin(fake: FakeMosquitto, directory: Path, *limits: str, authentication: str = "others") -> None:
+def compiled(directory: Path, *limits: str) -> Path:
+    """The policy file of these limits."""
+    (directory / "policy.toml").write_text("".join(limits))
+    compile_to(directory / "policy.toml", directory / "policy.tgp")
+    return directory / "policy.tgp"
+
+
+def begin(fake: FakeMosquitto, directory: Path, *limits: str) -> None:
     """The plugin with these limits."""
-    file = directory / "policy.toml"
-    file.write_text("".join(limits))
-    compile_to(file, directory / "policy.tgp")
-    options = [("authentication", authentication), ("authorisation", "others")]
-    assert fake.begin([("policy", str(directory / "policy.tgp")), *options]) == 0, fake.log
+    options = [("authentication", "others"), ("authorisation", "others")]
+    assert fake.begin([("policy", str(compiled(directory, *limits))), *options]) == 0, fake.log
 
 
 def connect(fake: FakeMosquitto, number: int, client_id: str | bytes = "c", user: str | None = None) -> int:
@@ -92,3 +96,23 @@ def test_who_comes_to_the_place_of_one_that_has_gone_leaves_no_will(
     else:  # there is nothing that tells of it, but a will is sent once
         assert fake.tell("V", 0, "t", 0, False, 1) == no_opinion
         assert [fake.tell("V", 0, "t", 0, False, 1) for _ in range(3)] == [no_opinion] * 3
+
+
+def test_who_was_in_before_failures_were_counted_has_not_failed(
+    fake: FakeMosquitto, no_opinion: int, tmp_path: Path
+) -> None:
+    rate = limit("r", "connect", 'per = "ip"\nrate = "9/h burst 9"', "reject")
+    begin(fake, tmp_path, rate)
+    for number in range(3):
+        connect(fake, number, f"c{number}")
+        fake.tell("O", number)
+    compiled(tmp_path, rate, limit("f", "auth_failure", 'per = "ip"\nrate = "1/h burst 1"', "ban"))
+    fake.tell("R")
+    fake.tell("T")
+    for number in range(3):
+        fake.tell("E", number, False)
+    assert connect(fake, 3, "d") == no_opinion
+    fake.tell("E", 3, True)
+    connect(fake, 3, "d")
+    fake.tell("E", 3, True)
+    assert connect(fake, 3, "d") != no_opinion
