@@ -2,8 +2,8 @@
  * when it is first seen, and again at its first event after a reload. Clients of the same classes share one profile, so
  * that ten thousand of them are not ten thousand lists of limits.
  *
- * The broker says when a connection ends. Should it not, the pointer comes back with another client, which has other texts: the
- * broker's own copies of identifier and user name are compared. (So is a user name that another plugin has changed.) */
+ * The broker says when a connection ends. Should it not, the pointer comes back with another client, which CONNECT tells, or
+ * other texts: the broker's own copies of identifier and user name are compared. Another plugin may change them as well. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -216,11 +216,30 @@ struct client *tgm_new_client(struct plugin *plugin, const struct mosquitto *bro
     return tgm_resolve(plugin, client) ? client : NULL;
 }
 
+/* A plugin has given it another user name, or identifier: it stays what it was as a connection. */
+static struct client *rename_client(struct plugin *plugin, struct client *client)
+{
+    const struct mosquitto *broker = client->broker;
+    struct client former = *client;
+    client->places = NULL;
+    client->place_count = 0;
+    struct client *renamed = tgm_new_client(plugin, broker), *known = tgm_known(plugin, broker);
+    if (known == NULL) {
+        tgm_free_places(plugin, &former);
+        return NULL;
+    }
+    known->places = former.places;
+    known->place_count = former.place_count;
+    known->announced = former.announced;
+    known->accepted = former.accepted;
+    return renamed;
+}
+
 struct client *tgm_client(struct plugin *plugin, const struct mosquitto *broker)
 {
     struct client *client = tgm_known(plugin, broker);
-    if (client == NULL || client->leaving || client->id != mosquitto_client_id(broker)
-        || client->username != mosquitto_client_username(broker))
-        return tgm_new_client(plugin, broker);
+    if (client == NULL || client->leaving) return tgm_new_client(plugin, broker);
+    if (client->id != mosquitto_client_id(broker) || client->username != mosquitto_client_username(broker))
+        return rename_client(plugin, client);
     return client->generation == plugin->loads || tgm_resolve(plugin, client) ? client : NULL;
 }

@@ -9,6 +9,7 @@
  *   E n taken                   the end of a client         X                            the plugin ends
  *   G                           time passes to the next step of the coarse clock
  *   V n TOPIC qos retain bytes  whether it may publish      D n                          its end, but it is not freed
+ *   U n USER                    another plugin gives it this user name
  *   O n                         2.1: it, or another with its memory, has been accepted
  *
  * taken: whether its identifier has been taken from it before.
@@ -176,6 +177,14 @@ static void connect_client(int n)
     printf("C %d\n", call(MOSQ_EVT_BASIC_AUTH, &event));
 }
 
+static void rename_user(int n)
+{
+    char *former = clients[n]->username;
+    clients[n]->username = unhex(words[2]);
+    free(former);
+    puts("U");
+}
+
 static void publish(int n)
 {
     char *topic = unhex(words[2]);
@@ -236,6 +245,7 @@ int main(void)
         case 'S': check('S', n, MOSQ_ACL_SUBSCRIBE); break;
         case 'W': end(n, false); check('W', n, MOSQ_ACL_WRITE); free_client(n); break;
         case 'V': check('V', n, MOSQ_ACL_WRITE); break;
+        case 'U': rename_user(n); break;
         case 'D': end(n, false); puts("D"); break;
         case 'O': { struct mosquitto_evt_disconnect event = {.client = clients[n]}; call(CONNECT_2_1, &event); puts("O"); break; }
         case 'E': end(n, number(2)); free_client(n); puts("E"); break;

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.fake_mosquitto import ACL_DENIED, DEFER, IGNORE, FakeMosquitto, build
+from support.fake_mosquitto import DEFER, IGNORE, SUCCESS, FakeMosquitto, build
 from tidegate.app.policy_compile import compile_to
 
 pytestmark = pytest.mark.skipif(
@@ -116,3 +116,22 @@ def test_who_was_in_before_failures_were_counted_has_not_failed(
     connect(fake, 3, "d")
     fake.tell("E", 3, True)
     assert connect(fake, 3, "d") != no_opinion
+
+
+def test_a_new_user_name_is_no_new_connection(fake: FakeMosquitto, no_opinion: int, tmp_path: Path) -> None:
+    # As a plugin that reads tokens gives it.
+    begin(
+        fake,
+        tmp_path,
+        limit("n", "connect", 'per = "ip"\nconcurrent = 1', "reject"),
+        limit("p", "publish", 'per = "username"\nrate = "2/h burst 2"', "disconnect"),
+    )
+    connect(fake, 0, "c", "token")
+    fake.tell("U", 0, "plant")
+    assert fake.tell("P", 0, "t", 0, False, 1) == SUCCESS
+    assert connect(fake, 1, "d") != no_opinion, "it has its place still"
+    fake.tell("E", 1, True)
+    fake.tell("U", 0, "other")
+    assert [fake.tell("P", 0, "t", 0, False, 1) == SUCCESS for _ in range(3)] == [True, True, False]
+    fake.tell("E", 0, False)
+    assert connect(fake, 1, "d") == no_opinion
