@@ -57,6 +57,7 @@ static void see_off(struct plugin *plugin)
 
 static int on_acl_check(struct plugin *plugin, const struct mosquitto_evt_acl_check *check)
 {
+    if (plugin->kicking && check->access == MOSQ_ACL_SUBSCRIBE) return plugin->broker.no_opinion;
     if (check->access == MOSQ_ACL_SUBSCRIBE && plugin->events >> TG_SUBSCRIBE & 1) {
         struct client *client = tgm_client(plugin, check->client);
         if (client == NULL) return MOSQ_ERR_ACL_DENIED;
@@ -101,6 +102,7 @@ static void on_end(struct plugin *plugin, const struct mosquitto *broker)
 static void kick_the_doomed(struct plugin *plugin)
 {
     static char id[65536]; /* an identifier's size has 16 bits, and an end is written behind it */
+    plugin->kicking = true; /* 2.0.19 and later, and Debian's 2.0.11, ask meanwhile whether what a session has subscribed to is allowed still */
     while (plugin->clients.doomed != NULL) {
         struct client *client = plugin->clients.doomed;
         plugin->clients.doomed = client->next_doomed;
@@ -111,6 +113,7 @@ static void kick_the_doomed(struct plugin *plugin)
         id[client->who.client_size] = 0;
         mosquitto_kick_client_by_clientid(id, true);
     }
+    plugin->kicking = false;
 }
 
 static int last_word(int event, void *data, void *userdata)

@@ -166,6 +166,27 @@ def test_a_publisher_that_is_banned_is_kicked_and_kept_out(tmp_path: Path) -> No
             assert told(other) == []
 
 
+def test_who_is_kicked_keeps_his_session(tmp_path: Path) -> None:
+    policy = (
+        '[[limit]]\nname = "s"\non = "subscribe"\nper = "client"\nrate = "1/h burst 1"\non_excess = "reject"\n'
+        '[[limit]]\nname = "p"\nper = "client"\nrate = "2/h burst 2"\non_excess = "disconnect"\n'
+    )
+    with plugged(tmp_path / "b", policy, options=OPEN) as broker:
+        client_id = unique("c")
+        with join(broker.port, client_id, clean=False) as client:
+            client.send(wire.subscribe(wire.V311, ("kept", 1)))
+            assert told(client) == ["SUBACK id 1 0x01"]
+            client.send(burst(wire.V311, "t", 3))
+            assert client.until_closed()[-1] == CLOSED
+        with join(broker.port, unique("c")) as other:
+            other.send(burst(wire.V311, "kept", 1, 1))
+            assert told(other) == ["PUBACK id 1 0x00"]
+        with RawClient(broker.port) as client:
+            client.send(wire.connect(wire.V311, client_id, flags=0))
+            client.read()
+            assert client.until_fence()[0] == "PUBLISH qos 1 kept"
+
+
 def test_clients_of_a_gateway_are_not_limited_again(tmp_path: Path) -> None:
     policy = (
         '[[limit]]\nname = "p"\nrate = "1/h burst 1"\non_excess = "disconnect"\n'

@@ -1,6 +1,6 @@
 /* Mosquitto as the plugin sees it, told what happens by lines of its standard input; every word but the first is hexadecimal
  * text ("-" for none) or a decimal number. Answers begin with the same letter, what the plugin does meanwhile comes before:
- * K identifier (a kick), L text (a line of log), $ topic value.
+ * K identifier (a kick), Z filter (a subscription that is lost by it), L text (a line of log), $ topic value.
  *
  *   I (KEY VALUE)...            the plugin begins           C n ID USER ADDRESS version  a CONNECT
  *   T                           TICK                        P n TOPIC qos retain bytes   a PUBLISH
@@ -29,7 +29,7 @@
 #define CONNECT_2_1 11
 #define STEP_NS 4000000          /* of the coarse clock, where the kernel counts 250 times a second */
 
-struct mosquitto { char *id, *username, *address; int version; };
+struct mosquitto { char *id, *username, *address; int version; char *filter; };
 
 static struct mosquitto *clients[CLIENTS];
 static struct callback { MOSQ_FUNC_generic_callback call; void *userdata; } callbacks[33][CALLBACKS];
@@ -123,15 +123,6 @@ void *mosquitto_client_certificate(const struct mosquitto *client) { (void)clien
 int mosquitto_client_protocol_version(const struct mosquitto *client) { return client->version; }
 const char *mosquitto_client_username(const struct mosquitto *client) { return client->username; }
 
-int mosquitto_kick_client_by_clientid(const char *id, bool with_will)
-{
-    (void)with_will;
-    putchar('K');
-    print_hex(id);
-    putchar('\n');
-    return MOSQ_ERR_SUCCESS;
-}
-
 int mosquitto_broker_publish_copy(const char *client, const char *topic, int size, const void *payload, int qos, bool retain,
                                   mosquitto_property *properties)
 {
@@ -153,6 +144,29 @@ static int call(int event, void *data)
     return outcome;
 }
 
+static bool allowed(int outcome)
+{
+    return outcome == -1 || outcome == MOSQ_ERR_SUCCESS || outcome == MOSQ_ERR_PLUGIN_DEFER || outcome == 32;
+}
+
+/* 2.0.19 and later, and Debian's 2.0.11, ask then whether what a session has subscribed to is still allowed. */
+int mosquitto_kick_client_by_clientid(const char *id, bool with_will)
+{
+    (void)with_will;
+    putchar('K');
+    print_hex(id);
+    putchar('\n');
+    for (int i = 0; i < CLIENTS; i++) {
+        if (clients[i] == NULL || clients[i]->id == NULL || strcmp(clients[i]->id, id) != 0 || clients[i]->filter == NULL) continue;
+        struct mosquitto_evt_acl_check event = {.client = clients[i], .topic = clients[i]->filter, .access = MOSQ_ACL_SUBSCRIBE};
+        if (allowed(call(MOSQ_EVT_ACL_CHECK, &event))) continue;
+        putchar('Z');
+        print_hex(clients[i]->filter);
+        putchar('\n');
+    }
+    return MOSQ_ERR_SUCCESS;
+}
+
 static void free_client(int number)
 {
     struct mosquitto *client = clients[number];
@@ -160,6 +174,7 @@ static void free_client(int number)
     free(client->id);
     free(client->username);
     free(client->address);
+    free(client->filter);
     free(client);
     clients[number] = NULL;
 }
@@ -172,7 +187,7 @@ static void connect_client(int n)
 {
     free_client(n);
     clients[n] = calloc(1, sizeof **clients);
-    *clients[n] = (struct mosquitto){unhex(words[2]), unhex(words[3]), unhex(words[4]), number(5)};
+    *clients[n] = (struct mosquitto){unhex(words[2]), unhex(words[3]), unhex(words[4]), number(5), NULL};
     struct mosquitto_evt_basic_auth event = {.client = clients[n], .username = clients[n]->username};
     printf("C %d\n", call(MOSQ_EVT_BASIC_AUTH, &event));
 }
@@ -199,8 +214,14 @@ static void check(char letter, int n, int access)
     char *topic = unhex(words[2]);
     struct mosquitto_evt_acl_check event = {.client = clients[n], .topic = topic, .access = access, .qos = (uint8_t)number(3),
                                             .retain = number(4), .payloadlen = (uint32_t)number(5)};
-    printf("%c %d\n", letter, call(MOSQ_EVT_ACL_CHECK, &event));
-    free(topic);
+    int outcome = call(MOSQ_EVT_ACL_CHECK, &event);
+    printf("%c %d\n", letter, outcome);
+    if (access == MOSQ_ACL_SUBSCRIBE && allowed(outcome)) {
+        free(clients[n]->filter);
+        clients[n]->filter = topic;
+    } else {
+        free(topic);
+    }
 }
 
 static void end(int n, bool taken)

@@ -37,13 +37,16 @@ def word(text: str | bytes | int | None) -> str:
 
 
 class FakeMosquitto:
-    """A running one; a context manager. `kicks`, `log` and `figures` are what the plugin did."""
+    """A running one; a context manager. `kicks`, `log` and `figures` are what the plugin did, `lost` filters of
+    subscriptions that ended with a kick.
+    """
 
     def __init__(self, program: Path) -> None:
         # It ends with leaks of its own words' making; those of the plugin show as growth elsewhere.
         env = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
         self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True)
         self.kicks: list[str] = []
+        self.lost: list[str] = []
         self.log: list[str] = []
         self.figures: dict[str, str] = {}
 
@@ -68,6 +71,8 @@ class FakeMosquitto:
             match first:
                 case "K":
                     self.kicks.append(bytes.fromhex(rest[0] if rest else "").decode(errors="replace"))
+                case "Z":
+                    self.lost.append(bytes.fromhex(rest[0]).decode(errors="replace"))
                 case "L":
                     self.log.append(bytes.fromhex(rest[0]).decode(errors="replace"))
                 case "$":

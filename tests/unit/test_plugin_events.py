@@ -135,3 +135,19 @@ def test_a_new_user_name_is_no_new_connection(fake: FakeMosquitto, no_opinion: i
     assert [fake.tell("P", 0, "t", 0, False, 1) == SUCCESS for _ in range(3)] == [True, True, False]
     fake.tell("E", 0, False)
     assert connect(fake, 1, "d") == no_opinion
+
+
+def test_who_is_kicked_keeps_his_subscriptions(fake: FakeMosquitto, no_opinion: int, tmp_path: Path) -> None:
+    begin(
+        fake,
+        tmp_path,
+        limit("s", "subscribe", 'per = "client"\nrate = "1/h burst 1"', "reject"),
+        limit("p", "publish", 'per = "client"\nrate = "1/h burst 1"', "disconnect"),
+    )
+    connect(fake, 0)
+    assert fake.tell("S", 0, "t") == no_opinion
+    assert [fake.tell("P", 0, "t", 0, False, 1) == SUCCESS for _ in range(2)] == [True, False]
+    fake.tell("T")
+    assert fake.kicks.pop() == "c"
+    assert not fake.lost
+    assert fake.tell("S", 0, "u") != no_opinion
