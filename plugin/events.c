@@ -102,7 +102,8 @@ static void on_end(struct plugin *plugin, const struct mosquitto *broker)
 static void kick_the_doomed(struct plugin *plugin)
 {
     static char id[65536]; /* an identifier's size has 16 bits, and an end is written behind it */
-    plugin->kicking = true; /* 2.0.19 and later, and Debian's 2.0.11, ask meanwhile whether what a session has subscribed to is allowed still */
+    /* 2.0.19 and later, and Debian's 2.0.11, ask meanwhile whether what a session has subscribed to is allowed still. */
+    plugin->kicking = true;
     while (plugin->clients.doomed != NULL) {
         struct client *client = plugin->clients.doomed;
         plugin->clients.doomed = client->next_doomed;

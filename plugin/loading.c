@@ -152,13 +152,13 @@ static bool load_file(struct plugin *plugin, char error[TG_ERROR])
     uint8_t *blob = tgm_read_file(plugin->options.policy, &bytes, error);
     if (blob == NULL) return false;
     bool good;
-    if (plugin->memory.base != NULL) {
+    struct tg_head head = {.limits = 0}; /* for so many limits, if it is a policy: it is checked by the engine */
+    memcpy(&head, blob, bytes < sizeof head ? bytes : sizeof head);
+    uint32_t limits = head.limits <= TG_MAX_LIMITS ? head.limits : 0;
+    if (plugin->memory.base != NULL && limits <= plugin->memory.segment.slots) {
         good = tgm_load(plugin, blob, bytes, error);
-    } else { /* for so many limits, if it is a policy: its head is checked by the engine */
+    } else {
         struct memory memory;
-        struct tg_head head = {.limits = 0};
-        memcpy(&head, blob, bytes < sizeof head ? bytes : sizeof head);
-        uint32_t limits = head.limits <= TG_MAX_LIMITS ? head.limits : 0;
         good = tgm_private_memory(&memory, limits, plugin->options.buckets, error)
                && tgm_move(plugin, &memory, blob, bytes, error);
     }

@@ -151,3 +151,20 @@ def test_who_is_kicked_keeps_his_subscriptions(fake: FakeMosquitto, no_opinion: 
     assert fake.kicks.pop() == "c"
     assert not fake.lost
     assert fake.tell("S", 0, "u") != no_opinion
+
+
+def test_a_reload_takes_any_number_of_limits(fake: FakeMosquitto, tmp_path: Path) -> None:
+    tight = limit("tight", "publish", 'per = "client"\nrate = "1/h burst 1"', "reject")
+    begin(fake, tmp_path, tight)
+    connect(fake, 0)
+    others = [
+        limit(f"l{number}", "publish", 'per = "client"\nrate = "9/h burst 9"', "reject") for number in range(1200)
+    ]
+    for limits in ([*others, tight], [tight], [*others, tight]):
+        compiled(tmp_path, *limits)
+        fake.tell("R")
+        assert fake.log[-1].endswith(f"{len(limits)} limits of {tmp_path / 'policy.tgp'} are in force")
+    assert [fake.tell("P", 0, "t", 0, False, 1) == SUCCESS for _ in range(2)] == [True, False]
+    compiled(tmp_path, tight)
+    fake.tell("R")
+    assert fake.tell("P", 0, "t", 0, False, 1) != SUCCESS, "there was room for it: budgets stay"
