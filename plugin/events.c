@@ -175,6 +175,7 @@ static void on_accepted(struct plugin *plugin, const struct mosquitto *broker)
 
 static int on_reload(struct plugin *plugin)
 {
+    see_off(plugin); /* its limits are of the former policy */
     plugin->reloading = true;
     plugin->reloaded = tgm_now();
     plugin->settled = false;

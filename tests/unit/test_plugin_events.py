@@ -168,3 +168,15 @@ def test_a_reload_takes_any_number_of_limits(fake: FakeMosquitto, tmp_path: Path
     compiled(tmp_path, tight)
     fake.tell("R")
     assert fake.tell("P", 0, "t", 0, False, 1) != SUCCESS, "there was room for it: budgets stay"
+
+
+def test_who_has_gone_before_a_reload_meets_no_limit_of_it(
+    fake: FakeMosquitto, no_opinion: int, tmp_path: Path
+) -> None:
+    wills = [limit(f"w{number}", "will", 'per = "ip"\nrate = "9/h burst 9"', "drop") for number in range(300)]
+    begin(fake, tmp_path, *wills)
+    connect(fake, 0)
+    fake.tell("D", 0)
+    compiled(tmp_path, wills[0])
+    fake.tell("R")
+    assert fake.tell("V", 0, "t", 0, False, 1) == no_opinion
