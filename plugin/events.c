@@ -42,6 +42,7 @@ static int on_connect(struct plugin *plugin, const struct mosquitto_evt_basic_au
     struct client *client = tgm_new_client(plugin, connect->client);
     if (client == NULL) return plugin->broker.refuse_connect;
     client->announced = true;
+    plugin->newcomer = connect->client;
     if (client->from_gateway) return plugin->broker.no_opinion;
     plugin->asked = connect->client;
     int outcome = tgm_decide_connect(plugin, client);
@@ -55,6 +56,19 @@ static void see_off(struct plugin *plugin)
     if (plugin->leaving != NULL) tgm_forget(plugin, plugin->leaving->broker);
 }
 
+/* Whether the one who has just sent CONNECT has the same identifier: the broker sends the will of the former before it tells of
+ * its end. */
+static bool is_taken_over(struct plugin *plugin, const struct mosquitto *broker)
+{
+    if (plugin->newcomer == NULL || plugin->newcomer == broker) return false;
+    const struct client *newcomer = tgm_known(plugin, plugin->newcomer);
+    const char *id = mosquitto_client_id(broker);
+    if (newcomer == NULL || id == NULL || strlen(id) != newcomer->who.client_size) return false;
+    if (memcmp(id, newcomer->who.client, newcomer->who.client_size) != 0) return false;
+    plugin->newcomer = NULL;
+    return true;
+}
+
 static int on_acl_check(struct plugin *plugin, const struct mosquitto_evt_acl_check *check)
 {
     if (plugin->kicking && check->access == MOSQ_ACL_SUBSCRIBE) return plugin->broker.no_opinion;
@@ -63,12 +77,13 @@ static int on_acl_check(struct plugin *plugin, const struct mosquitto_evt_acl_ch
         if (client == NULL) return MOSQ_ERR_ACL_DENIED;
         return client->from_gateway ? plugin->broker.no_opinion : tgm_decide_subscribe(plugin, client, check->topic);
     }
+    if (check->access != MOSQ_ACL_WRITE || check->qos > 2 || !(plugin->events >> TG_WILL & 1)) return plugin->broker.no_opinion;
     struct client *client = plugin->leaving;
-    bool is_will = check->access == MOSQ_ACL_WRITE && client != NULL && client->broker == check->client
-                   && client->id == mosquitto_client_id(check->client);
-    if (!is_will || client->from_gateway || check->qos > 2) return plugin->broker.no_opinion;
-    int outcome = tgm_decide_will(plugin, client, check);
-    see_off(plugin);
+    bool has_left = client != NULL && client->broker == check->client && client->id == mosquitto_client_id(check->client);
+    if (!has_left && !is_taken_over(plugin, check->client)) return plugin->broker.no_opinion;
+    if (!has_left && (client = tgm_client(plugin, check->client)) == NULL) return MOSQ_ERR_ACL_DENIED;
+    int outcome = client->from_gateway ? plugin->broker.no_opinion : tgm_decide_will(plugin, client, check);
+    if (has_left) see_off(plugin);
     return outcome;
 }
 
@@ -83,10 +98,14 @@ static void on_end(struct plugin *plugin, const struct mosquitto *broker)
 {
     bool at_once = plugin->asked == broker;
     plugin->asked = NULL;
+    if (plugin->newcomer == broker) plugin->newcomer = NULL;
     see_off(plugin);
     bool has_wills = plugin->events >> TG_WILL & 1;
     struct client *client = has_wills && mosquitto_client_id(broker) != NULL ? tgm_client(plugin, broker) : tgm_known(plugin, broker);
-    if (client == NULL) return;
+    if (client == NULL) {
+        tgm_forget(plugin, broker); /* there is no memory for what a will would be limited by */
+        return;
+    }
     if (client->announced && !client->refused && !client->from_gateway && plugin->events >> TG_AUTH_FAILURE & 1
         && has_failed(plugin, client, at_once) && (client->generation == plugin->loads || tgm_resolve(plugin, client)))
         tgm_decide_failure(plugin, client);
@@ -153,6 +172,7 @@ static void on_tick(struct plugin *plugin, struct mosquitto_evt_tick *tick)
 {
     if (plugin->broker.is_2_1) tick->next_ns = TICK_MS; /* there it is called next_ms */
     see_off(plugin);
+    plugin->newcomer = NULL;
     kick_the_doomed(plugin);
     if (!plugin->settled) settle(plugin);
     plugin->coarse = 0;
@@ -219,6 +239,8 @@ static uint32_t needed(const struct plugin *plugin)
     uint32_t events = 1u << MOSQ_EVT_RELOAD | 1u << MOSQ_EVT_TICK | 1u << MOSQ_EVT_DISCONNECT;
     if (on >> TG_PUBLISH & 1 || (on >> TG_AUTH_FAILURE & 1 && !plugin->broker.is_2_1)) events |= 1u << MOSQ_EVT_MESSAGE;
     if (on >> TG_CONNECT & 1 || on >> TG_AUTH_FAILURE & 1 || has_bans(plugin)) events |= 1u << MOSQ_EVT_BASIC_AUTH;
+    bool may_ask = plugin->broker.is_2_1 || plugin->options.authentication != TGM_UNKNOWN;
+    if (on >> TG_WILL & 1 && may_ask) events |= 1u << MOSQ_EVT_BASIC_AUTH; /* for who takes over */
     if (on >> TG_SUBSCRIBE & 1 || on >> TG_WILL & 1) events |= 1u << MOSQ_EVT_ACL_CHECK;
     if (plugin->broker.is_2_1) {
         events |= 1u << CLIENT_OFFLINE_2_1;

@@ -155,6 +155,7 @@ struct plugin {
     struct profile *profiles[TGM_PROFILE_CHAINS];
     struct clients clients;
     struct client *leaving;     /* the last whose connection has ended, until TICK */
+    const struct mosquitto *newcomer; /* of the last CONNECT, until TICK; compared only */
     struct ban bans[TGM_BANS];
     uint32_t registered;        /* a bit for each of the broker's events */
     uint32_t last_words;        /* likewise: those of which the plugin says the last word as well */

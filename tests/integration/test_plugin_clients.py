@@ -121,6 +121,22 @@ def test_wills_are_dropped(tmp_path: Path, clean: bool) -> None:
         assert [topic for topic in seen if not topic.startswith("will/sent")] == ["will/0", "will/1"]
 
 
+def test_wills_of_whom_others_take_over_are_dropped(tmp_path: Path) -> None:
+    policy = '[[limit]]\nname = "w"\non = "will"\nper = "client"\nrate = "2/h burst 2"\non_excess = "drop"\n'
+    with plugged(tmp_path / "b", policy, options=OPEN) as broker, Watcher(broker, "#") as watcher:
+        client_id = unique("c")
+        clients = []
+        for number in range(5):
+            clients.append(join(broker.port, client_id, will=f"will/{number}"))
+            clients[-1].send(burst(wire.V311, f"sent/{number}", 1))
+            told(clients[-1])
+        topics = [topic for topic, _ in watcher.messages()]
+        assert [topic for topic in topics if topic.startswith("sent")] == [f"sent/{n}" for n in range(5)]
+        assert [topic for topic in topics if topic.startswith("will")] == ["will/0", "will/1"]
+        for client in clients:
+            client.close()
+
+
 def test_failed_logins_ban_the_address(tmp_path: Path) -> None:
     policy = '[[limit]]\nname = "f"\non = "auth_failure"\nper = "ip"\nrate = "2/h burst 2"\non_excess = "ban"\n'
     file = password_file(tmp_path, "plant:secret")

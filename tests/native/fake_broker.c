@@ -157,11 +157,12 @@ int mosquitto_kick_client_by_clientid(const char *id, bool with_will)
     print_hex(id);
     putchar('\n');
     for (int i = 0; i < CLIENTS; i++) {
-        if (clients[i] == NULL || clients[i]->id == NULL || strcmp(clients[i]->id, id) != 0 || clients[i]->filter == NULL) continue;
-        struct mosquitto_evt_acl_check event = {.client = clients[i], .topic = clients[i]->filter, .access = MOSQ_ACL_SUBSCRIBE};
+        struct mosquitto *client = clients[i];
+        if (client == NULL || client->id == NULL || strcmp(client->id, id) != 0 || client->filter == NULL) continue;
+        struct mosquitto_evt_acl_check event = {.client = client, .topic = client->filter, .access = MOSQ_ACL_SUBSCRIBE};
         if (allowed(call(MOSQ_EVT_ACL_CHECK, &event))) continue;
         putchar('Z');
-        print_hex(clients[i]->filter);
+        print_hex(client->filter);
         putchar('\n');
     }
     return MOSQ_ERR_SUCCESS;

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.fake_mosquitto import DEFER, IGNORE, SUCCESS, FakeMosquitto, build
+from support.fake_mosquitto import ACL_DENIED, DEFER, IGNORE, SUCCESS, FakeMosquitto, build
 from tidegate.app.policy_compile import compile_to
 
 pytestmark = pytest.mark.skipif(
@@ -180,3 +180,24 @@ def test_who_has_gone_before_a_reload_meets_no_limit_of_it(
     compiled(tmp_path, wills[0])
     fake.tell("R")
     assert fake.tell("V", 0, "t", 0, False, 1) == no_opinion
+
+
+def test_the_will_of_whom_another_takes_over_is_a_will(fake: FakeMosquitto, no_opinion: int, tmp_path: Path) -> None:
+    begin(fake, tmp_path, limit("w", "will", 'per = "client"\nrate = "1/h burst 1"', "drop"))
+    connect(fake, 10, "other")
+    found = []
+    for number in range(3):
+        connect(fake, number)
+        assert fake.tell("V", 10, "t", 0, False, 1) == no_opinion, "it publishes"
+        fake.tell("T")
+        assert fake.tell("V", number, "t", 0, False, 1) == no_opinion, "it publishes"
+        connect(fake, number + 1)
+        found.append(fake.tell("V", number, "t", 0, False, 1))  # before its end
+        fake.tell("E", number, False)
+        assert fake.tell("V", number + 1, "t", 0, False, 1) == no_opinion, "it publishes"
+        fake.tell("E", number + 1, False)
+    assert found == [no_opinion, ACL_DENIED, ACL_DENIED]
+    connect(fake, 0)
+    connect(fake, 1)  # of somebody whom the broker refuses
+    fake.tell("D", 1)
+    assert fake.tell("V", 0, "t", 0, False, 1) == no_opinion, "it publishes"
