@@ -269,6 +269,18 @@ bool tgm_can_enforce(const struct plugin *plugin, int level)
     return who && what;
 }
 
+/* Plugins are asked in the order in which they have registered: an event that is needed later comes behind the others, and where
+ * one of them allows what is asked, there is nothing left to refuse. */
+static void tell_order(const struct plugin *plugin, int event)
+{
+    if (!plugin->begun || (event != MOSQ_EVT_BASIC_AUTH && event != MOSQ_EVT_ACL_CHECK)) return;
+    bool connects = event == MOSQ_EVT_BASIC_AUTH;
+    if ((connects ? plugin->options.authentication : plugin->options.authorisation) == TGM_OPEN) return;
+    tgm_log(MOSQ_LOG_WARNING, "limits on %s are new, and asked behind others: %s is not limited: start Mosquitto again",
+            connects ? "connecting" : "subscriptions or wills",
+            connects ? "whom another plugin or a file lets in" : "what another plugin or a file allows");
+}
+
 static bool want(struct plugin *plugin, int event, bool wanted)
 {
     bool has = plugin->registered >> event & 1;
@@ -279,7 +291,10 @@ static bool want(struct plugin *plugin, int event, bool wanted)
         return true;
     }
     int outcome = mosquitto_callback_register(plugin->identifier, event, tgm_on_event, NULL, plugin);
-    if (outcome == MOSQ_ERR_SUCCESS) return true;
+    if (outcome == MOSQ_ERR_SUCCESS) {
+        tell_order(plugin, event);
+        return true;
+    }
     plugin->registered ^= 1u << event;
     if (outcome == MOSQ_ERR_ALREADY_EXISTS) tgm_log(MOSQ_LOG_ERR, "loaded twice; keep one of its plugin lines");
     else tgm_log(MOSQ_LOG_ERR, "the broker refuses event %d: error %d", event, outcome);

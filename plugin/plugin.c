@@ -53,6 +53,7 @@ EXPORT int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userd
         destroy(plugin);
         return MOSQ_ERR_INVAL;
     }
+    plugin->begun = true;
     plugin->next = all;
     all = plugin;
     *userdata = plugin;

@@ -159,6 +159,7 @@ struct plugin {
     struct ban bans[TGM_BANS];
     uint32_t registered;        /* a bit for each of the broker's events */
     uint32_t last_words;        /* likewise: those of which the plugin says the last word as well */
+    bool begun;                 /* what is registered now comes behind other plugins */
     bool kicking;
     bool settled;               /* it does so behind all others */
     bool reloading;             /* from RELOAD to TICK the broker asks again about clients that are connected */

@@ -201,3 +201,22 @@ def test_the_will_of_whom_another_takes_over_is_a_will(fake: FakeMosquitto, no_o
     connect(fake, 1)  # of somebody whom the broker refuses
     fake.tell("D", 1)
     assert fake.tell("V", 0, "t", 0, False, 1) == no_opinion, "it publishes"
+
+
+def test_limits_that_are_asked_after_others_are_told_of(fake: FakeMosquitto, tmp_path: Path) -> None:
+    publish = limit("p", "publish", 'rate = "9/h burst 9"', "reject")
+    connections = limit("c", "connect", 'per = "ip"\nrate = "9/h burst 9"', "reject")
+    begin(fake, tmp_path, publish, connections)
+    assert "behind" not in str(fake.log)
+    compiled(tmp_path, publish)
+    fake.tell("R")
+    assert "behind" not in str(fake.log)
+    compiled(tmp_path, publish, connections)
+    fake.tell("R")
+    told = "whom another plugin or a file lets in is not limited: start Mosquitto again"
+    assert sum(told in line for line in fake.log) == 1, fake.log
+    fake.tell("R")
+    assert sum(told in line for line in fake.log) == 1, fake.log
+    compiled(tmp_path, publish, limit("s", "subscribe", 'per = "ip"\nrate = "9/h burst 9"', "reject"))
+    fake.tell("R")
+    assert "what another plugin or a file allows is not limited" in str(fake.log)
