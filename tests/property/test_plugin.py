@@ -142,7 +142,9 @@ def test_no_file_harms_it(
 ) -> None:
     fake, _ = broker
     choose = random.Random(seed)
-    blob = bytearray(compile_policy(policy, assign_slots(policy), LARGEST_PACKET))
+    whole = compile_policy(policy, assign_slots(policy), LARGEST_PACKET)
+    none = compile_policy(Policy((), ()), {}, LARGEST_PACKET)
+    blob = bytearray(whole)
     for _ in range(choose.randrange(4)):
         blob[choose.randrange(len(blob))] ^= 1 << choose.randrange(8)
     for content in (noise, bytes(blob), bytes(blob[: choose.randrange(len(blob) + 1)])):
@@ -150,9 +152,10 @@ def test_no_file_harms_it(
         begun = fake.begin([("policy", str(file)), *OPEN]) == 0
         if begun:
             events(fake, choose, 20)
-            file.write_bytes(noise)
-            fake.tell("R")
-            events(fake, choose, 5)
+            for later in (noise, none, whole):
+                file.write_bytes(later)
+                fake.tell("R")
+                events(fake, choose, 5)
         fake.tell("X")
 
 
@@ -195,7 +198,7 @@ def test_a_failed_login_is_known_by_what_the_broker_does_next(broker: tuple[Fake
 
 
 def events(fake: FakeMosquitto, choose: random.Random, count: int) -> None:
-    """Clients that come, do something and go, with names and topics of any bytes."""
+    """Clients that come, do something and go, in any order, with names and topics of any bytes."""
 
     def text() -> bytes:
         return bytes(
@@ -212,7 +215,7 @@ def events(fake: FakeMosquitto, choose: random.Random, count: int) -> None:
             fake.tell("C", number, text(), choose.choice((None, text())), address, choose.choice((3, 4, 5)))
             there.add(number)
             continue
-        match choose.choice("PPPPSSWERTN"):
+        match choose.choice("PPPPSSWERTNVVDOU"):
             case "P":
                 fake.tell("P", number, text(), choose.randrange(3), choose.random() < 0.3, choose.randrange(1 << 28))
             case "S":
@@ -223,6 +226,12 @@ def events(fake: FakeMosquitto, choose: random.Random, count: int) -> None:
             case "E":
                 fake.tell("E", number, choose.random() < 0.5)
                 there.discard(number)
+            case "V":
+                fake.tell("V", number, text(), choose.randrange(3), False, choose.randrange(1000))
+            case "U":
+                fake.tell("U", number, choose.choice((None, text())))
+            case "D" | "O" as letter:  # the broker says so, and calls for it again: another has its memory
+                fake.tell(letter, number)
             case "N":
                 fake.tell("N", choose.randrange(10**11))
             case letter:
