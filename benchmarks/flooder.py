@@ -1,13 +1,13 @@
 """Clients that publish far more than they should, as a process of its own.
 
     python -m benchmarks.flooder --port PORT --rate N [--clients 10] [--qos 0|1|2] [--protocol 3.1.1|5]
-                                 [--topic flood] [--prefix flooder] [--size 64]
+                                 [--topic flood] [--prefix flooder] [--size 64] [--settle 0]
 
 Publishes --rate messages per second in all, by a plan: what a socket does not take when it is due, or what would go
 beyond the server's Receive Maximum (MQTT 5; of 3.1.1, beyond the packet identifiers), is left out and not made up for.
 A client whose connection ends comes back at once. Prints `ready` when all clients are connected, goes on until
-SIGTERM, and then prints what it counted, as JSON. It steps back where processors are short: it stands for machines
-of others.
+SIGTERM, waits at most --settle seconds for acknowledgements that have not come, and then prints what it counted, as
+JSON. It steps back where processors are short: it stands for machines of others.
 """
 
 import argparse
@@ -97,9 +97,11 @@ class Flooder:
                 self._publish(peer, count)
             self._hear(now + TICK_SECONDS - time.monotonic())
         elapsed = time.monotonic() - begin
+        cpu = time.process_time() - cpu
+        self._settle(begin + elapsed + self._arguments.settle)
         return Counts(
             elapsed,
-            (time.process_time() - cpu) / elapsed,
+            cpu / elapsed,
             self._due,
             self._published,
             self._acknowledged,
@@ -121,6 +123,10 @@ class Flooder:
             wire = self._head * count
         self._published += max(0, count)
         peer.write(wire)
+
+    def _settle(self, deadline: float) -> None:
+        while time.monotonic() < deadline and any(peer.in_flight and not peer.closed for peer in self._peers):
+            self._hear(TICK_SECONDS)
 
     def _hear(self, timeout: float) -> None:
         begin = time.monotonic()
@@ -168,6 +174,7 @@ def main() -> None:
     line.add_argument("--topic", default="flood")
     line.add_argument("--prefix", default="flooder", help="of client identifiers")
     line.add_argument("--size", type=positive, default=64, metavar="BYTES", help="of a payload")
+    line.add_argument("--settle", type=float, default=0.0, metavar="SECONDS")
     os.nice(NICE)
     flooder = Flooder(line.parse_args())
     signal.signal(signal.SIGTERM, lambda *_: flooder.stop())

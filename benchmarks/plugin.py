@@ -16,6 +16,7 @@ Exit status: 0, or 1 when a promise was not kept.
 """
 
 import pathlib
+import sys
 from collections.abc import Callable
 
 import tidegate
@@ -51,6 +52,8 @@ def main() -> None:
     line.add_argument("--rounds", type=positive, default=15, metavar="N", help="of `cost` and `flood`")
     line.add_argument("--scale", type=fraction, default=1.0, metavar="X", help="times the number of messages of `cost`")
     arguments = line.parse_args()
+    if not arguments.plugin.exists():
+        sys.exit(f"no plugin at {arguments.plugin}: it needs Mosquitto's headers and another build (docs/plugin.md)")
     setting = Setting(
         arguments.tidegate_command,
         arguments.mosquitto or installed(),
