@@ -25,6 +25,18 @@
 #define RELOAD ((uint64_t)5 * 1000000000)   /* ns after which it asks no more, if it does not tick (2.0.11, per_listener_settings) */
 #define CHORES ((uint64_t)250 * 1000000)    /* ns between two looks at what need not be done at once */
 
+/* Only 2.1 has it: who has this identifier, connected or not. */
+extern struct mosquitto *mosquitto_client(const char *id) __attribute__((weak));
+
+/* Whether a reload asks about one who has been accepted before. 2.0 ticks before anybody new can ask; 2.1 lets up to TICK_MS go by. */
+static bool is_asked_again(struct plugin *plugin, const struct mosquitto *broker)
+{
+    if (plugin->reloading && tgm_now() - plugin->reloaded > RELOAD) plugin->reloading = false;
+    if (!plugin->reloading) return false;
+    const char *id = mosquitto_client_id(broker);
+    return mosquitto_client == NULL || id == NULL || mosquitto_client(id) == broker;
+}
+
 static int on_message(struct plugin *plugin, const struct mosquitto_evt_message *message)
 {
     if (message->client == NULL || message->topic == NULL || message->qos > 2) return MOSQ_ERR_SUCCESS;
@@ -37,8 +49,7 @@ static int on_message(struct plugin *plugin, const struct mosquitto_evt_message 
 
 static int on_connect(struct plugin *plugin, const struct mosquitto_evt_basic_auth *connect)
 {
-    if (plugin->reloading && tgm_now() - plugin->reloaded > RELOAD) plugin->reloading = false;
-    if (plugin->reloading || connect->client == NULL) return plugin->broker.no_opinion;
+    if (connect->client == NULL || is_asked_again(plugin, connect->client)) return plugin->broker.no_opinion;
     struct client *client = tgm_new_client(plugin, connect->client);
     if (client == NULL) return plugin->broker.refuse_connect;
     client->announced = true;

@@ -162,7 +162,7 @@ struct plugin {
     bool begun;                 /* what is registered now comes behind other plugins */
     bool kicking;
     bool settled;               /* it does so behind all others */
-    bool reloading;             /* from RELOAD to TICK the broker asks again about clients that are connected */
+    bool reloading;             /* from RELOAD to TICK the broker asks again about clients that it has */
     uint64_t reloaded;          /* when that began */
     const struct mosquitto *asked; /* of BASIC_AUTH, if the broker has called for nothing since; compared only */
     uint64_t now, coarse;       /* when the clock was read last for a message, in this loop of the broker; 0: not in this one */

@@ -234,3 +234,12 @@ def test_a_reload_asks_nothing_of_those_who_are_connected(tmp_path: Path) -> Non
                 client.send(burst(wire.V311, "t", 3, 1, first_id=10 * times))
                 assert len(told(client)) == 6
             assert [connack(broker, unique("c"), wire.V311, user) for user in ("somebody", None)] == [0, 5]
+
+
+def test_whoever_comes_while_a_policy_is_exchanged_is_limited(tmp_path: Path) -> None:
+    policy = '[[limit]]\nname = "r"\non = "connect"\nper = "ip"\nrate = "1/h burst 1"\non_excess = "reject"\n'
+    with plugged(tmp_path / "b", policy, options=OPEN) as broker, join(broker.port, unique("c"), wire.V5):
+        for times in range(5):
+            broker.process.send(signal.SIGHUP)
+            broker.says("1 limits of", times + 2)
+            assert connack(broker, unique("c"), wire.V5) == REFUSED[wire.V5]
