@@ -106,7 +106,8 @@ soak: .venv/.dev
 	@tools/need mosquitto:mosquitto haproxy:haproxy
 	@# In the Mosquitto that is installed, make test has tested the plugin.
 	@brokers=$$($(BIN)/python tools/brokers.py); for broker in $$brokers; do \
-		TIDEGATE_TEST_MOSQUITTO=$$broker $(BIN)/pytest -q -n 2 $(PLUGIN_TESTS); done
+		TIDEGATE_TEST_MOSQUITTO=$$broker $(BIN)/pytest -q -n 2 $(PLUGIN_TESTS); \
+		$(BIN)/python -m benchmarks.plugin budget shared reload memory --mosquitto $$broker; done
 	@$(BIN)/python -m benchmarks.kill
 	@$(BIN)/python -m benchmarks.kill --limits drop
 	@$(BIN)/python -m benchmarks.kill --limits reject --protocol 5
@@ -120,6 +121,7 @@ soak: .venv/.dev
 	@$(BIN)/python -m benchmarks.keys --seconds 20 --engine-clients 2000000
 	@$(BIN)/python -m benchmarks.memory
 	@$(BIN)/python -m benchmarks.big_packets
+	@$(BIN)/python -m benchmarks.plugin
 
 screenshots: .venv/.built
 	@tools/need mosquitto:mosquitto

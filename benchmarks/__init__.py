@@ -12,6 +12,7 @@ Scripts, each run as `python -m benchmarks.NAME` in the root of the repository:
 - `flood`: what others feel of a flood at ten times what the broker can take.
 - `connections`: what limits on connections, bans and bounds promise, one by one.
 - `reload`: fifty reloads under load: no disconnect, no loss, budgets go on.
+- `plugin`: what the plugin for Mosquitto promises, one by one, its cost included.
 - `profile_worker`: where the CPU of a worker goes.
 - `engine`: nanoseconds of a decision without Python in between; ends with the design's figures.
 - `hits`: `tidegate.Limiter` beside the rate limiters of PyPI.

@@ -28,7 +28,7 @@
 /* Only 2.1 has it: who has this identifier, connected or not. */
 extern struct mosquitto *mosquitto_client(const char *id) __attribute__((weak));
 
-/* Whether a reload asks about one who has been accepted before. 2.0 ticks before anybody new can ask; 2.1 lets up to TICK_MS go by. */
+/* Whether a reload asks about one who has been accepted before. 2.0 ticks before anybody new comes; 2.1 up to TICK_MS later. */
 static bool is_asked_again(struct plugin *plugin, const struct mosquitto *broker)
 {
     if (plugin->reloading && tgm_now() - plugin->reloaded > RELOAD) plugin->reloading = false;
