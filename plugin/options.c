@@ -145,11 +145,22 @@ static bool read_option(struct options *options, const char *key, const char *va
     return true;
 }
 
+/* Of two lines, one would be ignored. */
+static bool is_twice(const struct mosquitto_opt *given, int at)
+{
+    for (int i = 0; i < at; i++)
+        if (strcmp(given[i].key, given[at].key) == 0 && strcmp(given[at].key, "gateway") != 0) {
+            tgm_log(MOSQ_LOG_ERR, "plugin_opt_%s is there twice; keep one of the lines", given[at].key);
+            return true;
+        }
+    return false;
+}
+
 bool tgm_read_options(struct options *options, const struct mosquitto_opt *given, int count)
 {
     *options = (struct options){.buckets = BUCKETS, .sys_interval = SYS_INTERVAL};
     for (int i = 0; i < count; i++)
-        if (!read_option(options, given[i].key, given[i].value)) return false;
+        if (is_twice(given, i) || !read_option(options, given[i].key, given[i].value)) return false;
     if (options->policy == NULL && options->segment == NULL) {
         tgm_log(MOSQ_LOG_ERR, "no limits: write plugin_opt_policy FILE (made by tidegate policy compile), or "
                 "plugin_opt_segment PATH of a gateway that runs");

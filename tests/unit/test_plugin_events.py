@@ -220,3 +220,11 @@ def test_limits_that_are_asked_after_others_are_told_of(fake: FakeMosquitto, tmp
     compiled(tmp_path, publish, limit("s", "subscribe", 'per = "ip"\nrate = "9/h burst 9"', "reject"))
     fake.tell("R")
     assert "what another plugin or a file allows is not limited" in str(fake.log)
+
+
+def test_an_option_that_is_given_twice_is_told_of(fake: FakeMosquitto, tmp_path: Path) -> None:
+    file = str(compiled(tmp_path, limit("p", "publish", 'rate = "9/h burst 9"', "reject")))
+    for option in (("policy", file), ("authentication", "open"), ("buckets", "4096")):
+        assert fake.begin([("policy", file), ("authentication", "others"), ("buckets", "2048"), option]) != 0
+        assert fake.log == [f"tidegate: plugin_opt_{option[0]} is there twice; keep one of the lines"]
+    assert fake.begin([("policy", file), ("gateway", "10.0.0.1"), ("gateway", "10.0.0.2")]) == 0
