@@ -22,15 +22,27 @@
 #define CONNECT_2_1 11          /* MOSQ_EVT_CONNECT, MOSQ_EVT_CLIENT_OFFLINE of 2.1 */
 #define CLIENT_OFFLINE_2_1 28
 #define TICK_MS 100             /* as often as 2.0 ticks; left alone, 2.1 ticks only when something happens */
-#define RELOAD ((uint64_t)5 * 1000000000)   /* ns after which it asks no more, if it does not tick (2.0.11, per_listener_settings) */
+#define RELOAD ((uint64_t)5 * 1000000000)   /* ns after which it asks no more, should it not tick (2.0.11 by listener) */
 #define CHORES ((uint64_t)250 * 1000000)    /* ns between two looks at what need not be done at once */
 
 /* Only 2.1 has it: who has this identifier, connected or not. */
 extern struct mosquitto *mosquitto_client(const char *id) __attribute__((weak));
 
-/* Whether a reload asks about one who has been accepted before. 2.0 ticks before anybody new comes; 2.1 up to TICK_MS later. */
+/* Whether this is somebody who is connected. */
+static bool is_connected(const struct plugin *plugin, const struct mosquitto *broker)
+{
+    const struct client *client = tgm_known(plugin, broker);
+    return client != NULL && client->announced && !client->refused && !client->leaving
+           && (client->accepted || !plugin->broker.is_2_1) && client->id == mosquitto_client_id(broker)
+           && client->username == mosquitto_client_username(broker);
+}
+
+/* Whether a reload asks about one who has been accepted before. 2.0 does not tell of a reload when another plugin has answered that
+ * it went well, and the plugin need not have known all who are connected. 2.0 ticks before anybody new comes; 2.1 up to TICK_MS
+ * later. */
 static bool is_asked_again(struct plugin *plugin, const struct mosquitto *broker)
 {
+    if (is_connected(plugin, broker)) return true;
     if (plugin->reloading && tgm_now() - plugin->reloaded > RELOAD) plugin->reloading = false;
     if (!plugin->reloading) return false;
     const char *id = mosquitto_client_id(broker);

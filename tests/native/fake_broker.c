@@ -10,6 +10,7 @@
  *   G                           time passes to the next step of the coarse clock
  *   V n TOPIC qos retain bytes  whether it may publish      D n                          its end, but it is not freed
  *   U n USER                    another plugin gives it this user name
+ *   B n                         whether it, which is connected, may be
  *   O n                         2.1: it, or another with its memory, has been accepted
  *
  * taken: whether its identifier has been taken from it before.
@@ -184,13 +185,18 @@ static char *words[64];
 
 static int number(int word) { return words[word] == NULL ? 0 : atoi(words[word]); }
 
+static void ask_of(char letter, int n)
+{
+    struct mosquitto_evt_basic_auth event = {.client = clients[n], .username = clients[n]->username};
+    printf("%c %d\n", letter, call(MOSQ_EVT_BASIC_AUTH, &event));
+}
+
 static void connect_client(int n)
 {
     free_client(n);
     clients[n] = calloc(1, sizeof **clients);
     *clients[n] = (struct mosquitto){unhex(words[2]), unhex(words[3]), unhex(words[4]), number(5), NULL};
-    struct mosquitto_evt_basic_auth event = {.client = clients[n], .username = clients[n]->username};
-    printf("C %d\n", call(MOSQ_EVT_BASIC_AUTH, &event));
+    ask_of('C', n);
 }
 
 static void rename_user(int n)
@@ -266,6 +272,7 @@ int main(void)
         case 'P': publish(n); break;
         case 'S': check('S', n, MOSQ_ACL_SUBSCRIBE); break;
         case 'W': end(n, false); check('W', n, MOSQ_ACL_WRITE); free_client(n); break;
+        case 'B': ask_of('B', n); break;
         case 'V': check('V', n, MOSQ_ACL_WRITE); break;
         case 'U': rename_user(n); break;
         case 'D': end(n, false); puts("D"); break;

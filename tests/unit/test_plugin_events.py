@@ -228,3 +228,16 @@ def test_an_option_that_is_given_twice_is_told_of(fake: FakeMosquitto, tmp_path:
         assert fake.begin([("policy", file), ("authentication", "others"), ("buckets", "2048"), option]) != 0
         assert fake.log == [f"tidegate: plugin_opt_{option[0]} is there twice; keep one of the lines"]
     assert fake.begin([("policy", file), ("gateway", "10.0.0.1"), ("gateway", "10.0.0.2")]) == 0
+
+
+def test_who_is_asked_about_again_has_not_come_again(fake: FakeMosquitto, no_opinion: int, tmp_path: Path) -> None:
+    # 2.0 tells nobody else of a reload when one plugin answers that it went well.
+    begin(fake, tmp_path, limit("r", "connect", 'per = "ip"\nrate = "2/h burst 2"', "reject"))
+    for number in range(2):
+        connect(fake, number, f"c{number}", "plant")
+        fake.tell("O", number)
+    for number in (0, 1, 0, 1):
+        assert fake.tell("B", number) == no_opinion
+    assert connect(fake, 2, "d") != no_opinion
+    fake.tell("D", 1)
+    assert fake.tell("B", 1) != no_opinion, "another, who has its memory"
