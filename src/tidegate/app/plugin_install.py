@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
 
-from ..audit.mosquitto_conf import PLUGIN_KEYS, Conf, Line, contents, encoded, is_true, last_of, read
+from ..audit.mosquitto_conf import PLUGIN_KEYS, Conf, Line, contents, encoded, is_closed, is_true, last_of, read
 
 PLUGIN = Path(__file__).parent.parent / "tidegate_mosquitto.so"
 BACKUP = ".before-tidegate"
@@ -77,7 +77,9 @@ def plan(file: Path, wanted: Wanted) -> Plan:
         if conf.is_per_listener:
             lines = tuple(line for line in lines if line.section == section)
         where = f"below {section.place}: listener {section.value}" if section else str(file)
-        made.blocks.append((where, _block(plugin, wanted, lines, others, kept)))
+        if section is None and conf.has_listeners:
+            where = f"above the first listener of {file}"
+        made.blocks.append((where, _block(plugin, wanted, conf, lines, others, kept)))
     made.obstacles = [*_obstacles(conf, ours, file), *_not_limits(wanted)]
     made.warnings = [*notes, *_warnings(conf, others, wanted), *_unreadable(conf, plugin, wanted)]
     old = contents(file)
@@ -160,10 +162,13 @@ def _kept(conf: Conf, inside: Sequence[Line], wanted: Wanted) -> tuple[list[str]
 
 
 def _block(
-    plugin: Path, wanted: Wanted, lines: Sequence[Line], others: Sequence[Line], kept: Sequence[str]
+    plugin: Path, wanted: Wanted, conf: Conf, lines: Sequence[Line], others: Sequence[Line], kept: Sequence[str]
 ) -> list[str]:
+    """Our lines where `lines` say who may; in `conf` others may be written for other listeners."""
     other = any(line in others for line in lines)
-    passwords = other or last_of(lines, "password_file") is not None or _is_closed(lines)
+    # A psk_file decides who may talk TLS; of user names it knows nothing. Where it, or a certificate, gives them, nobody
+    # is asked: no difference what is written here.
+    passwords = other or last_of(lines, "password_file") is not None or is_closed(conf, lines)
     acl = other or last_of(lines, "acl_file") is not None
     limits = f"plugin_opt_policy {_absolute(wanted.policy)}" if wanted.policy else ""
     if wanted.segment:
@@ -176,15 +181,6 @@ def _block(
         f"plugin_opt_authorisation {'others' if acl else 'open'}",
         *kept,
     ]
-
-
-def _is_closed(lines: Iterable[Line]) -> bool:
-    """Whether Mosquitto refuses who has no password, as it does by itself."""
-    lines = list(lines)
-    said = last_of(lines, "allow_anonymous")
-    if said is not None:
-        return not is_true(said)
-    return any(line.key in ("listener", "port") or line.section for line in lines)
 
 
 def _absolute(path: Path | None) -> Path:

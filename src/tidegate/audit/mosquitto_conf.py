@@ -10,6 +10,8 @@ from pathlib import Path
 
 PLUGIN_KEYS = ("plugin", "auth_plugin", "global_plugin", "plugin_load")
 """The keys that load a plugin; the last two are of 2.1. The options of a plugin follow its line."""
+NOT_LOCAL = ("listener", "port", "bind_address")
+"""With one of these, Mosquitto refuses whom nobody knows; without, it lets everybody on this machine in."""
 OPTION_PREFIXES = ("plugin_opt_", "auth_opt_")
 _SEPARATOR = " "
 """Between key and value. Mosquitto takes a tab for a part of the key."""
@@ -69,10 +71,15 @@ class Conf:
         """Whether passwords, ACLs and plugins belong to listeners."""
         return self.is_on("per_listener_settings")
 
+    @property
+    def has_listeners(self) -> bool:
+        """Whether there is a `listener` line."""
+        return any(self.of("listener"))
+
     def sections(self) -> list[Line | None]:
-        """The `listener` lines; None for the listener that Mosquitto has without one."""
-        listeners: list[Line | None] = list(self.of("listener"))
-        return listeners or [None]
+        """The `listener` lines; None for the listener that Mosquitto has without one, or by `port` beside them."""
+        default: list[Line | None] = [] if self.has_listeners and not any(self.of("port")) else [None]
+        return [*default, *self.of("listener")]
 
 
 def last_of(lines: Iterable[Line], key: str) -> Line | None:
@@ -82,6 +89,12 @@ def last_of(lines: Iterable[Line], key: str) -> Line | None:
         if line.key == key:
             found = line
     return found
+
+
+def is_closed(conf: Conf, lines: Iterable[Line]) -> bool:
+    """Whether Mosquitto refuses who gives no user name, by what `lines` say: those of a listener, or all of `conf`."""
+    said = last_of(lines, "allow_anonymous")
+    return not is_true(said) if said is not None else any(conf.of(*NOT_LOCAL))
 
 
 def is_true(line: Line | None) -> bool:

@@ -45,6 +45,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
         ("user root\nallow_anonymous true\nlistener 1883\n", "open", "open"),
         ("user root\n", "open", "open"),
         ("user root\nlistener 1883\n", "others", "open"),
+        ("user root\nbind_address 127.0.0.1\n", "others", "open"),
+        ("user root\nallow_anonymous true\nlistener 8883\npsk_hint h\npsk_file /p\n", "open", "open"),
         ("user root\nallow_anonymous true\npassword_file /p\nlistener 1883\n", "others", "open"),
         ("user root\nallow_anonymous true\nacl_file /a\nlistener 1883\n", "open", "others"),
         ("user root\nallow_anonymous true\nplugin /other.so\n", "others", "others"),
@@ -123,6 +125,18 @@ def test_plugins_that_belong_to_listeners_are_not_written(place: Place) -> None:
     with pytest.raises(NotInstalled, match="by hand"):
         write(made)
     assert place.conf.read_text() == before
+
+
+def test_a_listener_that_says_nothing_is_closed(place: Place) -> None:
+    made = place.plan(
+        "user root\nper_listener_settings true\nport 1882\nallow_anonymous true\nlistener 1883\nlistener 1884\n"
+        "allow_anonymous true\n"
+    )
+    assert [(where, lines[2]) for where, lines in made.blocks] == [
+        (f"above the first listener of {place.conf}", "plugin_opt_authentication open"),
+        (f"below {place.conf}:5: listener 1883", "plugin_opt_authentication others"),
+        (f"below {place.conf}:6: listener 1884", "plugin_opt_authentication open"),
+    ]
 
 
 def test_warnings(place: Place) -> None:
