@@ -83,7 +83,7 @@ def test_the_broker_starts_and_the_limit_holds(tmp_path: Path, name: str) -> Non
     toml, policy = directory / "policy.toml", directory / "policy.tgp"
     toml.write_text(POLICY)
     compile_to(toml, policy)
-    assert "must be restarted" in install(broker, policy)
+    assert "restart Mosquitto" in install(broker, policy)
     once = broker.config.read_text()
     assert "has these lines already" in install(broker, policy)
     assert broker.config.read_text() == once

@@ -1,24 +1,25 @@
 """`tidegate plugin`: where the plugin is, and the lines that mosquitto.conf needs for it."""
 
 import contextlib
-import grp
 import json
 import os
-import pwd
 import shlex
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
 
-from ..audit.mosquitto_conf import PLUGIN_KEYS, Conf, Line, contents, encoded, is_closed, is_true, last_of, read
+from ..audit.mosquitto_conf import PLUGIN_KEYS, Conf, Line, contents, encoded, is_closed, last_of, read
+from ..engine.errors import PolicyError
+from ..engine.format import Written
+from .plugin_policy import read_compiled
+from .plugin_warnings import unreadable_by_broker, warnings
 
 PLUGIN = Path(__file__).parent.parent / "tidegate_mosquitto.so"
 BACKUP = ".before-tidegate"
 MARK = "# Limits of Tidegate. Before the lines of other plugins."
 MOST_GATEWAYS = 32
-_MAGIC = b"TGPOLICY"
 _OURS = ("policy", "segment", "gateway", "authentication", "authorisation")
 """The options that are written; others that are there stay."""
 
@@ -34,6 +35,8 @@ class Wanted:
     policy: Path | None = None
     segment: Path | None = None
     gateways: tuple[str, ...] = ()
+    plugin: Path | None = None
+    """A copy of the plugin; None: where the installation has it."""
 
 
 @dataclass
@@ -63,9 +66,25 @@ def plugin_path() -> Path:
     )
 
 
+def _copy_of_plugin(copy: Path) -> Path:
+    """Its full path; NotInstalled when it is not the plugin of this installation."""
+    original = plugin_path()
+    command = f"install -D -m 644 {shlex.quote(str(original))} {shlex.quote(str(copy))}"
+    try:
+        if copy.name != PLUGIN.name:
+            raise NotInstalled(
+                f"--plugin {copy}: the file must be named {PLUGIN.name}, by which its lines are found again"
+            )
+        if copy.read_bytes() != original.read_bytes():
+            raise NotInstalled(f"--plugin {copy}: is not the plugin of this Tidegate; {command}")
+    except OSError as error:
+        raise NotInstalled(f"--plugin {copy}: cannot be read: {error.strerror}; {command}") from error
+    return Path(os.path.abspath(copy))
+
+
 def plan(file: Path, wanted: Wanted) -> Plan:
     """What to write, and what is in its way. ConfError when Mosquitto could not read the file either, NotInstalled."""
-    plugin = plugin_path()
+    plugin = plugin_path() if wanted.plugin is None else _copy_of_plugin(wanted.plugin)
     _check(wanted)
     conf = read(file)
     ours, others = _plugins(conf)
@@ -80,8 +99,17 @@ def plan(file: Path, wanted: Wanted) -> Plan:
         if section is None and conf.has_listeners:
             where = f"above the first listener of {file}"
         made.blocks.append((where, _block(plugin, wanted, conf, lines, others, kept)))
-    made.obstacles = [*_obstacles(conf, ours, file), *_not_limits(wanted)]
-    made.warnings = [*notes, *_warnings(conf, others, wanted), *_unreadable(conf, plugin, wanted)]
+    limits, why_none = _limits(wanted)
+    made.warnings = [*notes, *warnings(conf, others, limits)]
+    if wanted.segment is not None and not wanted.segment.exists():
+        made.warnings.append(
+            f"{wanted.segment}: is not there: Mosquitto starts only while the gateway runs, or after it has"
+        )
+    unreadable, is_sure = unreadable_by_broker(
+        conf, [plugin, *(path for path in (wanted.policy, wanted.segment) if path)]
+    )
+    made.obstacles = [*_obstacles(conf, ours, file), *why_none, *(unreadable if is_sure else [])]
+    made.warnings += [] if is_sure else unreadable
     old = contents(file)
     made.text = _changed(old, conf, inside, others, made.blocks[0][1])
     made.is_there = made.text == old
@@ -123,7 +151,8 @@ def as_json(made: Plan, written: bool) -> str:
 
 def _check(wanted: Wanted) -> None:
     """What mosquitto.conf cannot hold, or the plugin would refuse."""
-    for text in (*(str(path) for path in (wanted.policy, wanted.segment) if path), *wanted.gateways):
+    paths = (wanted.policy, wanted.segment, wanted.plugin)
+    for text in (*(str(path) for path in paths if path is not None), *wanted.gateways):
         if text != text.strip() or any(ord(letter) < 32 or ord(letter) == 127 for letter in text) or not text:
             raise NotInstalled(
                 f"{text!r} cannot be written in mosquitto.conf; use a name without line breaks and outer blanks"
@@ -166,8 +195,8 @@ def _block(
 ) -> list[str]:
     """Our lines where `lines` say who may; in `conf` others may be written for other listeners."""
     other = any(line in others for line in lines)
-    # A psk_file decides who may talk TLS; of user names it knows nothing. Where it, or a certificate, gives them, nobody
-    # is asked: no difference what is written here.
+    # A psk_file decides who may talk TLS; of user names it knows nothing. Where it or a certificate gives them,
+    # nobody is asked, whatever is written here.
     passwords = other or last_of(lines, "password_file") is not None or is_closed(conf, lines)
     acl = other or last_of(lines, "acl_file") is not None
     limits = f"plugin_opt_policy {_absolute(wanted.policy)}" if wanted.policy else ""
@@ -203,94 +232,28 @@ def _obstacles(conf: Conf, ours: Sequence[Line], file: Path) -> list[str]:
     return found
 
 
-def _not_limits(wanted: Wanted) -> list[str]:
-    """Why the policy is none that Mosquitto could start with."""
+def _limits(wanted: Wanted) -> tuple[list[Written], list[str]]:
+    """The limits of the policy, or why it is none that Mosquitto could start with."""
     if wanted.policy is None:
-        return []
-    name = shlex.quote(str(wanted.policy))
-    command = f"tidegate policy compile tidegate.toml -o {name}"
-    try:
-        with wanted.policy.open("rb") as source:
-            head = source.read(len(_MAGIC))
-    except OSError as error:
-        return [f"{wanted.policy}: cannot be read: {error.strerror}; make it: {command}"]
-    if head == _MAGIC:
-        return []
+        return [], []
+    command = "tidegate policy compile tidegate.toml -o"
     if wanted.policy.suffix == ".toml":
         out = shlex.quote(str(wanted.policy.with_suffix(".tgp")))
-        command = f"tidegate policy compile {name} -o {out}, and name {out}"
-    return [f"{wanted.policy}: is not a compiled policy; make one: {command}"]
-
-
-def _warnings(conf: Conf, others: Sequence[Line], wanted: Wanted) -> list[str]:
-    found = []
-    queued = conf.last("max_queued_messages")
-    if queued is not None and queued.value == "0":
-        found.append(
-            f"{queued.place}: max_queued_messages 0: Debian's Mosquitto 2.0.11 disconnects every client of which a "
-            "message is refused; write a number, for instance 100000"
+        mend = (
+            f"compile it: tidegate policy compile {shlex.quote(str(wanted.policy))} -o {out}, and give --policy {out}"
         )
-    if conf.is_per_listener:
-        found.append(
-            "per_listener_settings true: Mosquitto 2.0 does not tick for plugins then: nobody is kicked, nothing is "
-            "published below $SYS, a segment's new policies are not seen; use on_excess = reject, and SIGHUP"
-        )
-    for line in conf.of("use_identity_as_username", "use_subject_as_username"):
-        if is_true(line):
-            found.append(f"{line.place}: {line.key} true: clients of this listener are not limited on connect")
-    if wanted.segment is not None and not wanted.segment.exists():
-        found.append(f"{wanted.segment}: is not there: Mosquitto starts only while the gateway runs, or after it has")
-    if others:
-        found.append(
-            f"{others[0].place}: another plugin is taken to decide who may connect and what clients may do; "
-            "where none does, write open instead of others"
-        )
-    return found
-
-
-def _unreadable(conf: Conf, plugin: Path, wanted: Wanted) -> list[str]:
-    """What the broker's user may not read, and the command that mends it."""
-    line = conf.last("user")
-    name = line.value if line is not None and line.value else "mosquitto"
+        return [], [f"{wanted.policy}: is not a compiled policy; {mend}"]
+    if wanted.policy.is_dir():
+        return [], [f"{wanted.policy}: is a folder; give --policy the file that tidegate policy compile has written"]
+    out = shlex.quote(str(wanted.policy))
     try:
-        user = pwd.getpwnam(name)
-    except (KeyError, ValueError):
-        place = f"{line.place}: " if line is not None else ""
-        return [f"{place}this machine has no user {name}, whom the broker becomes when root starts it"]
-    if user.pw_uid == 0:
-        return []
-    groups = {user.pw_gid, *(group.gr_gid for group in grp.getgrall() if name in group.gr_mem)}
-    found = []
-    for path in (plugin, wanted.policy, wanted.segment):
-        if path is not None and (command := _mend(_absolute(path), user, groups)):
-            found.append(f"{_absolute(path)}: cannot be read by {name}, the broker's user: {command}")
-    return found
-
-
-def _mend(path: Path, user: pwd.struct_passwd, groups: set[int]) -> str:
-    """The commands that let this user read a file; empty when he may, or when it cannot be told."""
-    commands = []
-    group = shlex.quote(grp.getgrgid(user.pw_gid).gr_name) if user.pw_gid in {g.gr_gid for g in grp.getgrall()} else ""
-    with contextlib.suppress(OSError):
-        for place in (*reversed(path.parents), path):
-            state = place.stat()
-            bit = 4 if place == path else 1
-            if not _allowed(state, bit, user.pw_uid, groups):
-                quoted = shlex.quote(str(place))
-                if place == path and group:
-                    commands.append(f"chgrp {group} {quoted} && chmod g+r {quoted}")
-                else:
-                    commands.append(f"chmod o+{'r' if place == path else 'x'} {quoted}")
-    return " && ".join(commands)
-
-
-def _allowed(state: os.stat_result, bit: int, uid: int, groups: set[int]) -> bool:
-    mode = stat.S_IMODE(state.st_mode)
-    if state.st_uid == uid:
-        return bool(mode >> 6 & bit)
-    if state.st_gid in groups:
-        return bool(mode >> 3 & bit)
-    return bool(mode & bit)
+        return read_compiled(wanted.policy), []
+    except PermissionError as error:
+        return [], [f"{wanted.policy}: cannot be read: {error.strerror}; be root (sudo), as for mosquitto.conf"]
+    except OSError as error:
+        return [], [f"{wanted.policy}: cannot be read: {error.strerror}; make it: {command} {out}"]
+    except PolicyError as error:
+        return [], [f"{wanted.policy}: {error}; make it: {command} {out}"]
 
 
 def _changed(text: str, conf: Conf, inside: Sequence[Line], others: Sequence[Line], block: Sequence[str]) -> str:

@@ -46,10 +46,23 @@ def path(as_object: bool) -> None:
     help="Who comes from here has been limited by a gateway: an address, a network, or the path of a Unix socket. "
     "May be repeated.",
 )
+@click.option(
+    "--plugin",
+    "copy",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A copy of the plugin, where the broker's user may not read the one that `tidegate plugin path` prints.",
+)
 @click.option("--write", is_flag=True, help="Change the file; what was there is kept beside it.")
 @_JSON
 def install(
-    file: Path, policy: Path | None, segment: Path | None, gateways: tuple[str, ...], write: bool, as_object: bool
+    file: Path,
+    policy: Path | None,
+    segment: Path | None,
+    gateways: tuple[str, ...],
+    copy: Path | None,
+    write: bool,
+    as_object: bool,
 ) -> None:
     """Print the lines that mosquitto.conf needs, or write them.
 
@@ -60,7 +73,7 @@ def install(
         raise click.UsageError("name one of --policy FILE and --segment PATH")
     backup = None
     try:
-        made = plugin_install.plan(file, plugin_install.Wanted(policy, segment, gateways))
+        made = plugin_install.plan(file, plugin_install.Wanted(policy, segment, gateways, copy))
         for text in made.warnings:
             click.echo(f"warning: {text}", err=True)
         if write:
@@ -78,13 +91,23 @@ def install(
         click.echo(f"to mend first: {text}", err=True)
     for where, lines in made.blocks:
         click.echo("\n".join((f"# {where}", *lines)))
-    if not write:
-        sys.exit(1 if made.obstacles else 0)
+    if made.obstacles:
+        sys.exit(1)
+    click.echo(_next(made, backup, policy is not None, write), err=True)
+
+
+def _next(made: plugin_install.Plan, backup: Path | None, has_policy: bool, write: bool) -> str:
+    """What has been done, and what is to be done next."""
     if made.is_there:
-        click.echo(f"{file} has these lines already", err=True)
-        return
-    kept = f"; {backup} is what was there before" if backup else ""
-    click.echo(
-        f"wrote {file}{kept}\nMosquitto must be restarted, a reload is not enough: systemctl restart mosquitto",
-        err=True,
+        said = [f"{made.conf} has these lines already"]
+    elif write:
+        said = [f"wrote {made.conf}" + (f"; {backup} is what was there before" if backup else "")]
+    else:
+        said = [f"nothing is changed: write these lines into {made.conf} before other plugins', or add --write"]
+    said.append("restart Mosquitto, a reload is not enough for a new plugin: systemctl restart mosquitto")
+    said.append(
+        "then see what is limited: mosquitto_sub -v -t '$SYS/broker/tidegate/#' (as a client that may read $SYS)"
     )
+    if has_policy:
+        said.append("how each limit is enforced there: tidegate policy check tidegate.toml --for plugin")
+    return "\n".join(said)

@@ -1,4 +1,4 @@
-"""The flat form of a compiled policy: the records of `native/engine.h`, written.
+"""The flat form of a compiled policy: the records of `native/engine.h`, written; of its limits, what is told of them.
 
 Both sides say the same layout; `tests/unit/engine/test_format.py` compares the sizes. All numbers are little-endian,
 every section begins at a multiple of eight, and texts, patterns and lists of numbers are kept once.
@@ -48,6 +48,8 @@ RECORDS = {
     "node": struct.Struct("<IIIII"),
     "edge": struct.Struct("<IIII"),
 }
+_EVENT_OF_LIMIT = 3 + 2 * 9
+"""Its place in the record: behind three numbers and nine ranges."""
 
 # Tokens of a pattern (native/subject.c).
 _TEXT = 1
@@ -161,3 +163,30 @@ def _fnv(data: bytes) -> int:
     for byte in data:
         value = (value ^ byte) * 0x100000001B3 & 0xFFFF_FFFF_FFFF_FFFF
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a compiled policy says of one limit."""
+
+    name: str
+    event: int
+    kinds: frozenset[int]
+    """Of the keys that it counts by (`policy.model.KeyKind`)."""
+
+
+def limits_of(blob: bytes) -> list[Written]:
+    """The limits of a policy that the engine has loaded: only then are its ranges known to lie within it."""
+    counts = _HEAD.unpack_from(blob)[4 : 4 + len(RECORDS) + 1]
+    places, at = {}, _HEAD.size
+    for (name, record), count in zip([*RECORDS.items(), ("number", struct.Struct("<I"))], counts, strict=True):
+        places[name] = blob[at : at + count * record.size]
+        at += count * record.size + -(count * record.size) % 8
+    components = [kind for kind, *_ in RECORDS["component"].iter_unpack(places["component"])]
+    numbers = [number for (number,) in struct.iter_unpack("<I", places["number"])]
+    found = []
+    for row in RECORDS["limit"].iter_unpack(places["limit"]):
+        text, size, per, keys, event = row[3], row[4], row[9], row[10], row[_EVENT_OF_LIMIT]
+        name = blob[at + text : at + text + size].decode(errors="replace")
+        found.append(Written(name, event, frozenset(components[number] for number in numbers[per : per + keys])))
+    return found

@@ -7,6 +7,7 @@ from click.testing import CliRunner, Result
 
 from tidegate.app import plugin_install
 from tidegate.app.plugin_install import MARK, NotInstalled, Plan, Wanted, plan, write
+from tidegate.app.policy_compile import compile_to
 from tidegate.cli.main import main
 
 
@@ -17,9 +18,15 @@ class Place:
         self.folder = folder
         self.conf = folder / "mosquitto.conf"
         self.policy = folder / "policy.tgp"
-        self.policy.write_bytes(b"TGPOLICY" + bytes(100))
+        self.limits('[[limit]]\nname = "all"\ntopic = "#"\nrate = "10/s"\non_excess = "reject"\n')
         self.plugin = folder / "tidegate_mosquitto.so"
         self.plugin.touch()
+
+    def limits(self, text: str) -> None:
+        """Compile these."""
+        toml = self.folder / "limits.toml"
+        toml.write_text(text)
+        compile_to(toml, self.policy)
 
     def plan(self, text: str, *gateways: str) -> Plan:
         self.conf.write_text(text)
@@ -83,7 +90,8 @@ def test_before_other_plugins_and_below_the_leading_comments(place: Place) -> No
         "# mine\nplugin /x/tidegate_mosquitto.so\nplugin_opt_segment /old\nplugin_opt_gateway 10.0.0.0/8\n",
     ],
 )
-def test_writing_twice_is_writing_once(place: Place, text: str) -> None:
+def test_writing_twice_is_writing_once(place: Place, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(plugin_install, "unreadable_by_broker", lambda *_: ([], True))  # no user root in these
     once = place.plan(text)
     assert write(once) == place.folder / "mosquitto.conf.before-tidegate"
     first = place.conf.read_bytes()
@@ -154,6 +162,17 @@ def test_a_policy_that_is_none(place: Place) -> None:
     assert f"tidegate policy compile {toml} -o {toml.with_suffix('.tgp')}" in text
     (text,) = plan(place.conf, Wanted(place.folder / "none")).obstacles
     assert "No such file" in text
+    (text,) = plan(place.conf, Wanted(place.folder)).obstacles
+    assert "is a folder" in text
+    whole = place.policy.read_bytes()
+    for damaged, why in ((whole[:-1], "truncated"), (b"", "truncated"), (b"x" * 400, "not a compiled policy")):
+        place.policy.write_bytes(damaged)
+        (text,) = plan(place.conf, Wanted(place.policy)).obstacles
+        assert text.startswith(f"{place.policy}: {why}")
+        assert "tidegate policy compile" in text
+    os.mkfifo(place.folder / "pipe")
+    (text,) = plan(place.conf, Wanted(place.folder / "pipe")).obstacles
+    assert "is not a file" in text
     made = plan(place.conf, Wanted(segment=place.folder / "none"))
     assert made.obstacles == []
     assert "is not there" in made.warnings[0]
@@ -167,13 +186,33 @@ def test_included_and_loaded_twice(place: Place) -> None:
     assert text.startswith(f"{folder}/x.conf:2: ")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_what_the_broker_may_not_read(place: Place) -> None:
-    place.policy.chmod(0o600)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can ask for another user")
+def test_what_the_broker_may_not_read_is_not_written(place: Place) -> None:
+    place.folder.chmod(0o755)
     made = place.plan("user nobody\n")
-    assert any(str(place.policy) in text and "chmod g+r" in text for text in made.warnings)
+    assert any(str(place.policy) in text for text in made.obstacles)
+    with pytest.raises(NotInstalled, match="cannot be read by nobody"):
+        write(made)
     made = place.plan("user nobody-of-this-name\n")
     assert made.warnings[0].startswith(f"{place.conf}:1: this machine has no user")
+    assert made.obstacles == []
+
+
+def test_a_copy_of_the_plugin(place: Place) -> None:
+    place.plugin.write_bytes(b"ours")
+    place.conf.write_text("user root\n")
+    copy = place.folder / "lib" / place.plugin.name
+    copy.parent.mkdir()
+    wanted = Wanted(place.policy, plugin=copy)
+    with pytest.raises(NotInstalled, match=f"cannot be read: No such .*; install -D -m 644 {place.plugin} {copy}"):
+        plan(place.conf, wanted)
+    copy.write_bytes(b"older")
+    with pytest.raises(NotInstalled, match="is not the plugin of this Tidegate"):
+        plan(place.conf, wanted)
+    copy.write_bytes(b"ours")
+    assert plan(place.conf, wanted).blocks[0][1][0] == f"plugin {copy}"
+    with pytest.raises(NotInstalled, match="must be named"):
+        plan(place.conf, Wanted(place.policy, plugin=copy.rename(copy.with_name("other.so"))))
 
 
 @pytest.mark.parametrize("where", ["10.0.0.1/8", "gateway", "", "a\nb", " /x"])
@@ -194,8 +233,10 @@ def test_the_commands(place: Place) -> None:
     assert told.exit_code == 0
     assert told.stdout == place.block("open", "open").replace(MARK, f"# {place.conf}")
     assert place.conf.read_text() == "user root\n"
+    assert "nothing is changed" in told.stderr
+    assert "tidegate policy check tidegate.toml --for plugin" in told.stderr
     done = run("install", place.conf, "--policy", place.policy, "--write")
-    assert "must be restarted" in done.stderr
+    assert "restart Mosquitto, a reload is not enough" in done.stderr
     found = json.loads(run("install", place.conf, "--policy", place.policy, "--write", "--json").stdout)
     assert found["unchanged"]
     assert run("install", place.conf).exit_code == 2

@@ -2,6 +2,7 @@
 
 import struct
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,10 +10,12 @@ from hypothesis import strategies as st
 
 from strategies import untimed
 from support.segments import segment
+from tidegate.app.policy_compile import compile_to
 from tidegate.engine import format as layout
 from tidegate.engine.binding import RECORD_SIZES, Engine, Meter
 from tidegate.engine.errors import PolicyError
-from tidegate.engine.format import LONGEST, TICKS, Price, Sections, price
+from tidegate.engine.format import LONGEST, TICKS, Price, Sections, Written, price
+from tidegate.policy.model import Event, KeyKind
 
 SECOND = 10**9
 DAY = Fraction(86400)
@@ -167,3 +170,18 @@ def test_what_takes_more_than_two_years_to_refill(
 
 def test_the_longest_that_is_taken() -> None:
     assert price(1, Fraction(LONGEST, TICKS), 1) == Price(2**61, 1, LONGEST, LONGEST)
+
+
+def test_what_is_told_of_limits(tmp_path: Path) -> None:
+    toml, policy = tmp_path / "a.toml", tmp_path / "a.tgp"
+    toml.write_text(
+        '[[limit]]\nname = "b"\non = "will"\nper = "topic"\nrate = "1/s"\non_excess = "drop"\n'
+        '[[limit]]\nname = "a"\nper = ["username", "ip"]\nrate = "1/s"\n'
+        '[[limit]]\nname = "all"\nper = "all"\nbandwidth = "1KiB/s"\n'
+    )
+    compile_to(toml, policy)
+    assert layout.limits_of(policy.read_bytes()) == [
+        Written("a", Event.PUBLISH, frozenset({KeyKind.USERNAME, KeyKind.IP})),
+        Written("all", Event.PUBLISH, frozenset({KeyKind.ALL})),
+        Written("b", Event.WILL, frozenset({KeyKind.TOPIC})),
+    ]
