@@ -96,7 +96,7 @@ def plan(file: Path, wanted: Wanted) -> Plan:
         if conf.is_per_listener:
             lines = tuple(line for line in lines if line.section == section)
         where = f"below {section.place}: listener {section.value}" if section else str(file)
-        if section is None and conf.has_listeners:
+        if conf.is_per_listener and section is None and conf.has_listeners:
             where = f"above the first listener of {file}"
         made.blocks.append((where, _block(plugin, wanted, conf, lines, others, kept)))
     limits, why_none = _limits(wanted)
@@ -130,7 +130,8 @@ def write(made: Plan) -> Path | None:
             _replace(backup, file.read_bytes(), file.stat())
         _replace(file, encoded(made.text), file.stat())
     except OSError as error:
-        raise NotInstalled(f"{made.conf} stays as it is: {error.filename}: {error.strerror}") from error
+        mend = "; be root (sudo)" if isinstance(error, PermissionError) else ""
+        raise NotInstalled(f"{made.conf} stays as it is: {error.filename}: {error.strerror}{mend}") from error
     return backup if copied else None
 
 
@@ -226,8 +227,8 @@ def _obstacles(conf: Conf, ours: Sequence[Line], file: Path) -> list[str]:
     if per_listener is not None and conf.is_per_listener:
         found.append(
             f"{per_listener.place}: per_listener_settings true: a plugin belongs to one listener, and this one can be "
-            "loaded once; write the lines below that listener by hand, before those of its other plugins, "
-            "or set per_listener_settings false"
+            "loaded once; choose one, and put the lines that are printed for it below its listener line by hand, "
+            "before those of its other plugins; or set per_listener_settings false, and this is asked no more"
         )
     return found
 
@@ -245,7 +246,8 @@ def _limits(wanted: Wanted) -> tuple[list[Written], list[str]]:
         return [], [f"{wanted.policy}: is not a compiled policy; {mend}"]
     if wanted.policy.is_dir():
         return [], [f"{wanted.policy}: is a folder; give --policy the file that tidegate policy compile has written"]
-    out = shlex.quote(str(wanted.policy))
+    # Whatever else this file is, it is not to be overwritten.
+    out = shlex.quote(str(wanted.policy if wanted.policy.suffix == ".tgp" else "policy.tgp"))
     try:
         return read_compiled(wanted.policy), []
     except PermissionError as error:

@@ -112,7 +112,13 @@ def contents(file: Path) -> str:
     try:
         return decoded(file.read_bytes())
     except OSError as error:
-        raise ConfError(f"{file}: cannot be read: {error.strerror}") from error
+        raise ConfError(f"{file}: cannot be read: {error.strerror}; {_mend(error, 'file')}") from error
+
+
+def _mend(error: OSError, kind: str) -> str:
+    if isinstance(error, PermissionError):
+        return f"be root (sudo), or let this user read the {kind}"
+    return "give the path of Mosquitto's own configuration, as the broker is started with (mosquitto -c FILE)"
 
 
 def decoded(text: bytes) -> str:
@@ -157,12 +163,15 @@ def _settings(file: Path, text: str, *, is_main: bool = True) -> Iterator[Line]:
 def _included(line: Line) -> list[Path]:
     """Its files in the order of Mosquitto: by letter, and of the same letter the upper case first."""
     if not line.value:
-        raise ConfError(f"{line.place}: include_dir: no folder is named")
+        raise ConfError(f"{line.place}: include_dir: no folder is named; name one, or take the line out")
     try:
         names = [name for name in os.listdir(line.value) if name.endswith(".conf") and len(name) > len(".conf")]
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
-        raise ConfError(f"{line.place}: include_dir {line.value}: cannot be read: {why}") from error
+        mend = "Mosquitto does not start with it either; take the line out, or make the folder"
+        if isinstance(error, PermissionError):
+            mend = _mend(error, "folder")
+        raise ConfError(f"{line.place}: include_dir {line.value}: cannot be read: {why}; {mend}") from error
     return [Path(line.value) / name for name in sorted(names, key=_rank)]
 
 

@@ -12,6 +12,8 @@ import click
 from ..app import plugin_install
 from ..audit.mosquitto_conf import ConfError
 
+_PATH = click.Path(readable=False, path_type=Path)
+"""What may not be read is told by the command, with what to do."""
 _JSON = click.option("--json", "as_object", is_flag=True, help="Print an object instead of text.")
 
 
@@ -33,11 +35,9 @@ def path(as_object: bool) -> None:
 
 
 @plugin.command()
-@click.argument(
-    "file", metavar="[MOSQUITTO_CONF]", type=click.Path(path_type=Path), default="/etc/mosquitto/mosquitto.conf"
-)
-@click.option("--policy", type=click.Path(path_type=Path), metavar="FILE", help="A compiled policy.")
-@click.option("--segment", type=click.Path(path_type=Path), metavar="PATH", help="The segment of a gateway that runs.")
+@click.argument("file", metavar="[MOSQUITTO_CONF]", type=_PATH, default="/etc/mosquitto/mosquitto.conf")
+@click.option("--policy", type=_PATH, metavar="FILE", help="A compiled policy.")
+@click.option("--segment", type=_PATH, metavar="PATH", help="The segment of a gateway that runs.")
 @click.option(
     "--gateway",
     "gateways",
@@ -49,7 +49,7 @@ def path(as_object: bool) -> None:
 @click.option(
     "--plugin",
     "copy",
-    type=click.Path(path_type=Path),
+    type=_PATH,
     metavar="FILE",
     help="A copy of the plugin, where the broker's user may not read the one that `tidegate plugin path` prints.",
 )
@@ -76,7 +76,7 @@ def install(
         made = plugin_install.plan(file, plugin_install.Wanted(policy, segment, gateways, copy))
         for text in made.warnings:
             click.echo(f"warning: {text}", err=True)
-        if write:
+        if write and not made.obstacles:
             backup = plugin_install.write(made)
     except ConfError as error:
         click.echo(str(error), err=True)
@@ -85,7 +85,7 @@ def install(
         click.echo(f"tidegate plugin install: {error}", err=True)
         sys.exit(1)
     if as_object:
-        click.echo(plugin_install.as_json(made, write))
+        click.echo(plugin_install.as_json(made, write and not made.obstacles))
         sys.exit(1 if made.obstacles else 0)
     for text in made.obstacles:
         click.echo(f"to mend first: {text}", err=True)
@@ -105,9 +105,7 @@ def _next(made: plugin_install.Plan, backup: Path | None, has_policy: bool, writ
     else:
         said = [f"nothing is changed: write these lines into {made.conf} before other plugins', or add --write"]
     said.append("restart Mosquitto, a reload is not enough for a new plugin: systemctl restart mosquitto")
-    said.append(
-        "then see what is limited: mosquitto_sub -v -t '$SYS/broker/tidegate/#' (as a client that may read $SYS)"
-    )
+    said.append("ten seconds later: mosquitto_sub -v -t '$SYS/broker/tidegate/#' (as a client that may read $SYS)")
     if has_policy:
         said.append("how each limit is enforced there: tidegate policy check tidegate.toml --for plugin")
     return "\n".join(said)

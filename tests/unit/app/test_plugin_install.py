@@ -169,7 +169,10 @@ def test_a_policy_that_is_none(place: Place) -> None:
         place.policy.write_bytes(damaged)
         (text,) = plan(place.conf, Wanted(place.policy)).obstacles
         assert text.startswith(f"{place.policy}: {why}")
+        assert f"-o {place.policy}" in text
         assert "tidegate policy compile" in text
+    (text,) = plan(place.conf, Wanted(place.conf)).obstacles
+    assert text.endswith("-o policy.tgp")  # not: over mosquitto.conf
     os.mkfifo(place.folder / "pipe")
     (text,) = plan(place.conf, Wanted(place.folder / "pipe")).obstacles
     assert "is not a file" in text
@@ -251,5 +254,30 @@ def test_what_must_be_mended_first_is_no_success(place: Place) -> None:
     place.conf.write_text("user root\n")
     for flag in ("--write", "--json", None):
         arguments = [place.conf, "--policy", place.folder / "none", *([flag] if flag else [])]
-        assert run("install", *arguments).exit_code == 1
+        said = run("install", *arguments)
+        assert said.exit_code == 1
+        assert f"plugin {place.plugin}" in said.stdout
+        assert "nothing is changed" not in said.stderr
+    assert (
+        json.loads(run("install", place.conf, "--policy", place.folder, "--write", "--json").stdout)["written"] is False
+    )
     assert not list(place.folder.glob("*.before-tidegate"))
+
+
+def test_who_may_not_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.conf.write_text("user root\n")
+
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "/somewhere")
+
+    monkeypatch.setattr(plugin_install, "read_compiled", refused)
+    assert "be root (sudo)" in run("install", place.conf, "--policy", place.policy).stderr
+    monkeypatch.undo()
+    monkeypatch.setattr(plugin_install, "PLUGIN", place.plugin)
+    monkeypatch.setattr(plugin_install, "_replace", refused)
+    done = run("install", place.conf, "--policy", place.policy, "--write")
+    assert done.exit_code == 1
+    assert "stays as it is: /somewhere: Permission denied; be root (sudo)" in done.stderr
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    done = run("install", place.conf, "--policy", place.policy)
+    assert (done.exit_code, done.stderr.count("be root (sudo)")) == (2, 1)
