@@ -91,13 +91,14 @@ def plan(file: Path, wanted: Wanted) -> Plan:
     inside = [line for line in ours if line.file == file]
     made = Plan(file, [])
     kept, notes = _kept(conf, inside, wanted)
-    for section in conf.sections() if conf.is_per_listener else [None]:
+    own = conf.last("per_listener_settings") if conf.is_per_listener else None
+    for section in conf.sections() if own else [None]:
         lines = conf.lines
-        if conf.is_per_listener:
+        if own:
             lines = tuple(line for line in lines if line.section == section)
         where = f"below {section.place}: listener {section.value}" if section else str(file)
-        if conf.is_per_listener and section is None and conf.has_listeners:
-            where = f"above the first listener of {file}"
+        if section is None and own is not None:  # Mosquitto starts only with that line before all plugins
+            where = f"below {own.place}: the listener of port, before others"
         made.blocks.append((where, _block(plugin, wanted, conf, lines, others, kept)))
     limits, why_none = _limits(wanted)
     made.warnings = [*notes, *warnings(conf, others, limits)]

@@ -141,7 +141,7 @@ def test_a_listener_that_says_nothing_is_closed(place: Place) -> None:
         "allow_anonymous true\n"
     )
     assert [(where, lines[2]) for where, lines in made.blocks] == [
-        (f"above the first listener of {place.conf}", "plugin_opt_authentication open"),
+        (f"below {place.conf}:2: the listener of port, before others", "plugin_opt_authentication open"),
         (f"below {place.conf}:5: listener 1883", "plugin_opt_authentication others"),
         (f"below {place.conf}:6: listener 1884", "plugin_opt_authentication open"),
     ]
