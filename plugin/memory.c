@@ -67,7 +67,6 @@ bool tgm_private_memory(struct memory *memory, uint32_t limits, uint64_t buckets
 static bool is_ours(const struct stat *status)
 {
     if (status->st_uid == 0 || status->st_uid == geteuid()) return true;
-    if (status->st_mode & S_IWOTH) return false;
     gid_t groups[256];
     int count = getgroups(256, groups);
     bool shared = status->st_gid == getegid();
@@ -99,6 +98,7 @@ bool tgm_attach(struct memory *memory, const char *path, char error[TG_ERROR])
         return false;
     }
     bool good = S_ISREG(status.st_mode) || fail(error, "not a file");
+    good = good && (!(status.st_mode & S_IWOTH) || fail(error, "anybody may write it, and so end the broker; chmod o-w"));
     good = good && (is_ours(&status) || fail(error, "belongs to another user, with whom the broker shares no group"));
     good = good && (status.st_size > 0 || fail(error, "empty"));
     if (good) {

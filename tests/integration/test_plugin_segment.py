@@ -108,3 +108,13 @@ def test_what_is_no_segment_stops_the_start(tmp_path: Path) -> None:
         broker.process.start()
         assert broker.process.wait() != 0
         assert f"tidegate: {path}: {says}" in broker.log()
+
+
+def test_a_segment_that_anybody_may_cut_short_stops_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "segment"
+    path.write_bytes(b"x" * 10_000)
+    path.chmod(0o666)
+    broker = Plugged(tmp_path / "b", None, segment=path)
+    broker.process.start()
+    assert broker.process.wait() != 0
+    assert f"tidegate: {path}: anybody may write it" in broker.log()
