@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
-from ..audit.mosquitto_conf import NOT_LOCAL, Conf, Line, is_closed, is_true, last_of
+from ..audit.mosquitto_conf import NOT_LOCAL, OPENING, Conf, Line, is_closed, is_true, last_of
 from ..engine.format import Written
 from ..policy.in_plugin import NEVER
 from ..policy.model import KeyKind
@@ -92,7 +92,7 @@ def _from_elsewhere(conf: Conf, section: Line | None, lines: Sequence[Line]) -> 
     """Whether others than this machine's own clients reach the listener."""
     if section is None:
         bound = last_of(lines, "bind_address")
-        return any(conf.of(*NOT_LOCAL)) and not (bound is not None and _is_loopback(bound.value))
+        return any(conf.of(*NOT_LOCAL, *OPENING)) and not (bound is not None and _is_loopback(bound.value))
     port, _, address = section.value.partition(" ")
     return port != "0" and not _is_loopback(address.strip())
 

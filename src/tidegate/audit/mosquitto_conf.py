@@ -12,6 +12,8 @@ PLUGIN_KEYS = ("plugin", "auth_plugin", "global_plugin", "plugin_load")
 """The keys that load a plugin; the last two are of 2.1. The options of a plugin follow its line."""
 NOT_LOCAL = ("listener", "port", "bind_address")
 """With one of these, Mosquitto refuses whom nobody knows; without, it lets everybody on this machine in."""
+OPENING = ("bind_interface", "socket_domain", "max_connections", "max_qos", "cafile", "use_username_as_clientid")
+"""With one of these and none of NOT_LOCAL, 2.0.11 listens on all addresses and still lets everybody in (measured)."""
 OPTION_PREFIXES = ("plugin_opt_", "auth_opt_")
 _SEPARATOR = " "
 """Between key and value. Mosquitto takes a tab for a part of the key."""

@@ -31,6 +31,7 @@ def warned(folder: Path, text: str, *limits: Written) -> list[str]:
         (LISTENER + "password_file /p\n", "without a user name"),
         ("allow_anonymous true\nlistener 1883 0.0.0.0\n", "any user name"),
         ("allow_anonymous true\nport 1883\n", "any user name"),
+        ("max_connections 5\n", "any user name"),
         ("per_listener_settings true\nlistener 1882\n" + LISTENER, "listener 1883: takes everybody"),
         ("listener 1883\n", ""),  # refuses who has no name, and nobody has one
         ("", ""),  # this machine's own clients only
