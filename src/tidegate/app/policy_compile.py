@@ -1,6 +1,7 @@
 """`tidegate policy compile`: the limits of a file in the flat form that the engine reads."""
 
 import contextlib
+import os
 from pathlib import Path
 
 from ..policy.compile import TooMuch, assign_slots, compile_policy
@@ -38,6 +39,11 @@ def _replace(output: Path, blob: bytes) -> None:
     draft = output.parent / f".{output.name}.new"
     try:
         draft.write_bytes(blob)
+        # Who could read the former one, as Mosquitto's user, is to read this one at the next reload.
+        with contextlib.suppress(OSError):
+            state = output.stat()
+            os.chown(draft, state.st_uid, state.st_gid)
+            draft.chmod(state.st_mode & 0o777)
         draft.replace(output)
     except OSError:
         with contextlib.suppress(OSError):

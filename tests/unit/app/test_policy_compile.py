@@ -73,6 +73,19 @@ def test_an_output_stays_as_it_is_when_there_is_no_room_for_the_new_one(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "t.toml"]
 
 
+def test_who_could_read_the_former_output_can_read_the_new_one(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "policy.tgp"
+    out.write_text("old")
+    out.chmod(0o640)
+    group = 12345 if os.geteuid() == 0 else os.getegid()
+    os.chown(out, -1, group)
+    compile_to(file, out)
+    assert (out.stat().st_gid, out.stat().st_mode & 0o777) == (group, 0o640)
+    out.chmod(0o604)
+    compile_to(file, out)
+    assert out.stat().st_mode & 0o777 == 0o604
+
+
 def test_a_link_stays_a_link(file: Path, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "target")
