@@ -17,6 +17,8 @@ from ..policy.model import KeyKind
 
 NAMED = 5
 """Limits that a warning names; the others are counted."""
+DECIDES = "mosquitto_dynamic_security.so"
+"""Mosquitto's own plugin that decides about both, clients and what they do."""
 _PEOPLE = 1000
 """User ids from here on are people's (adduser); 0 is root. Their homes are nobody else's business."""
 
@@ -38,9 +40,10 @@ def warnings(conf: Conf, others: Sequence[Line], limits: Sequence[Written]) -> l
     for line in conf.of("use_identity_as_username", "use_subject_as_username"):
         if is_true(line):
             found.append(f"{line.place}: {line.key} true: clients of this listener are not limited on connect")
-    if others:
+    unknown = [line for line in others if Path(line.path).name != DECIDES]
+    if unknown and len(unknown) == len(others):
         found.append(
-            f"{others[0].place}: another plugin is taken to decide who may connect and what clients may do; "
+            f"{unknown[0].place}: another plugin is taken to decide who may connect and what clients may do; "
             "where none does, write open instead of others"
         )
     unseen = [limit.name for limit in limits if limit.event in NEVER]

@@ -62,6 +62,23 @@ def test_limits_that_are_not_enforced(tmp_path: Path) -> None:
     assert warned(tmp_path, "", BY_CLIENT) == []
 
 
+@pytest.mark.parametrize(
+    ("plugins", "asked"),
+    [
+        (["/a/other.so"], 1),
+        (["/a/mosquitto_dynamic_security.so"], 0),
+        (["/o.so", "/a/mosquitto_dynamic_security.so"], 0),
+    ],
+)
+def test_other_plugins_may_not_decide(tmp_path: Path, plugins: list[str], asked: int) -> None:
+    file = tmp_path / "mosquitto.conf"
+    file.write_text("".join(f"plugin {path}\n" for path in plugins))
+    conf = read(file)
+    found = warnings(conf, list(conf.of("plugin")), [])
+    assert len(found) == asked
+    assert all(text.startswith(f"{file}:1: another plugin is taken to decide") for text in found)
+
+
 @pytest.fixture
 def somebody(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home, of which one asks who is not root. (pytest's folders are nobody else's to enter.)"""
