@@ -61,8 +61,8 @@ def plugin_path() -> Path:
         return PLUGIN
     raise NotInstalled(
         f"{PLUGIN} is missing: when Tidegate was built there were no headers of Mosquitto; "
-        "apt-get install mosquitto-dev libmosquitto-dev, then install again from source: "
-        "pip install --force-reinstall --no-binary tidegate tidegate"
+        "apt-get install mosquitto-dev libmosquitto-dev, then build again in the folder of its sources: "
+        "rm -f .venv/.built && make .venv/.built (installed with pip: pip install --force-reinstall --no-deps .)"
     )
 
 

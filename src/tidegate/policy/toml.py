@@ -87,7 +87,7 @@ def read(path: str | os.PathLike[str]) -> Document:
             data = stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        fix = "give the path of a configuration with -c, or leave -c out for the defaults"
+        fix = "give the path of a configuration that is there; tidegate init FILE writes a first one"
         if isinstance(error, PermissionError):
             fix = f"let this user read it: chmod or chown {file}"
         raise SettingsError([Problem(file, 0, "", None, f"cannot be read: {reason}", fix)]) from error
