@@ -4,6 +4,7 @@ import grp
 import os
 import pwd
 import shlex
+import shutil
 import stat
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -122,22 +123,23 @@ def unreadable_by_broker(conf: Conf, files: Sequence[Path]) -> tuple[list[str], 
     if user.pw_uid == 0:
         return [], True
     groups = {user.pw_gid, *(group.gr_gid for group in grp.getgrall() if name in group.gr_mem)}
-    is_root = os.geteuid() == 0
+    test = shutil.which("test") if os.geteuid() == 0 else None
     found = []
     for file in files:
         path = Path(os.path.abspath(file))
         blocked = _blocked(path, user.pw_uid, groups)
-        if is_root and (not path.exists() or _reads(path, user, groups)):
-            continue
-        if is_root or blocked:
+        keeps_out = bool(blocked)
+        if test is not None:
+            keeps_out = path.exists() and not _reads(test, path, user, groups)
+        if keeps_out:
             found.append(f"{path}: cannot be read by {name}, the broker's user; {_mend(path, blocked, user)}")
-    return found, is_root
+    return found, test is not None
 
 
-def _reads(path: Path, user: pwd.struct_passwd, groups: set[int]) -> bool:
-    """Whether this user can; only root may ask."""
+def _reads(test: str, path: Path, user: pwd.struct_passwd, groups: set[int]) -> bool:
+    """Whether this user can; only root may ask, by the command `test`."""
     tried = subprocess.run(
-        ["/usr/bin/test", "-r", str(path)],
+        [test, "-r", str(path)],
         user=user.pw_uid,
         group=user.pw_gid,
         extra_groups=sorted(groups),
