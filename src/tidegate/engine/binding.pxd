@@ -16,6 +16,8 @@ cdef extern from "native/engine.h":
         pass
     struct tg_edge:
         pass
+    struct tg_ban:
+        pass
     enum: TG_ERROR
     enum: TG_NONE
     enum: TG_MAX_CLASSES

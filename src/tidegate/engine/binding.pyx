@@ -14,6 +14,7 @@ RECORD_SIZES = {
     "head": sizeof(tg_head), "limit": sizeof(tg_limit), "class": sizeof(tg_class), "group": sizeof(tg_range),
     "condition": sizeof(tg_condition), "value": sizeof(tg_value), "component": sizeof(tg_component),
     "choice": sizeof(tg_choice), "budget": sizeof(tg_budget), "node": sizeof(tg_node), "edge": sizeof(tg_edge),
+    "ban": sizeof(tg_ban),
 }
 """Bytes of each record as the C compiler lays it out."""
 

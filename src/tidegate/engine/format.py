@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-LAYOUT = 3
+LAYOUT = 4
 NONE = 0xFFFF_FFFF
 EVENTS = 7
 SHARES = 7
@@ -33,11 +33,11 @@ LONGEST = 1 << 60
 
 Range = tuple[int, int]
 
-_HEAD = struct.Struct("<8sIIQ12I8IQ")
+_HEAD = struct.Struct("<8sIIQ13I8I4xQ")
 _COVERED = 8 + 4 + 4 + 8
 """Bytes of the head before what the checksum covers."""
 RECORDS = {
-    "limit": struct.Struct("<QII2I2I2I2I2I2I2I2I2I4B8B8BIQ"),
+    "limit": struct.Struct("<QII2I2I2I2I2I2I2I2I2I4B8B8BIQI4x"),
     "class": struct.Struct("<QIII2B2x"),
     "group": struct.Struct("<II"),
     "condition": struct.Struct("<III"),
@@ -47,6 +47,7 @@ RECORDS = {
     "budget": struct.Struct("<QQIIQQ"),
     "node": struct.Struct("<IIIII"),
     "edge": struct.Struct("<IIII"),
+    "ban": struct.Struct("<QQd"),
 }
 _EVENT_OF_LIMIT = 3 + 2 * 9
 """Its place in the record: behind three numbers and nine ranges."""

@@ -29,7 +29,7 @@ from ..engine.format import (
     price,
 )
 from ..mqtt.topics import share_of
-from .model import Action, ByClass, Cases, Conditions, Event, Key, KeyKind, Limit, Policy, Rate
+from .model import Action, BanTimes, ByClass, Cases, Conditions, Event, Key, KeyKind, Limit, Policy, Rate
 from .stages import Stage, stage_of
 from .strictness import Strictness, of_duration, of_number, of_rates, ranked
 from .tree import Tree
@@ -88,6 +88,7 @@ class _Compiler:
         self.by_name = {one.name: one for one in policy.classes}
         self.captures: dict[str, int] = {}
         self.components: dict[Key, int] = {}
+        self.bans: dict[BanTimes, int] = {}
         self.out.add("group", 0, 0)  # number 0: fits everybody
         for one in policy.classes:
             all_of = self.group(one.all_of)
@@ -184,14 +185,30 @@ class _Compiler:
             *_table(limit.then, versions),
             _flags(limit),
             int(limit.max_delay * 1e9),
+            self.ban(limit),
         )
+
+    def ban(self, limit: Limit) -> int:
+        """The number of its times; NONE when it bans nobody."""
+        cases = [(version, qos) for version in _VERSIONS for qos in _MESSAGE_QOS]
+        if all(limit.on_excess.of(*case) is not Action.BAN for case in cases):
+            return NONE
+        times = limit.ban
+        if times not in self.bans:
+            nanoseconds = (round(seconds * 1e9) for seconds in (times.first, times.longest))
+            self.bans[times] = self.out.add("ban", *nanoseconds, times.factor)
+        return self.bans[times]
+
+    def named(self, capture: str) -> tuple[int, int]:
+        """The number of a capture, which another policy may give to another one, and half of its name's hash."""
+        return (self.capture(capture), identity_of(capture) & 0xFFFF_FFFF) if capture else (0, 0)
 
     def component(self, key: Key) -> int:
         if key not in self.components:
             values = {
                 KeyKind.IP: (key.v4, key.v6),
                 KeyKind.TOPIC: (key.levels, 0),
-                KeyKind.CAPTURE: (self.capture(key.capture) if key.kind is KeyKind.CAPTURE else 0, 0),
+                KeyKind.CAPTURE: self.named(key.capture),
             }.get(key.kind, (0, 0))
             self.components[key] = self.out.add("component", key.kind, *values)
             if len(self.components) > MAX_COMPONENTS:

@@ -4,6 +4,7 @@ A checksum is no proof of sense, so damage is tried with its checksum made right
 under `make sanitize`.
 """
 
+import math
 import random
 import struct
 from fractions import Fraction
@@ -172,15 +173,15 @@ def field(section: str, number: int, at: int) -> int:
     """Where a field of a record lies, `at` bytes behind its beginning."""
     from tidegate.engine.format import RECORDS
 
-    start = 112
-    for name, count in zip(RECORDS, struct.unpack_from("<10I", POLICY, CHECKED), strict=True):
+    start = 120
+    for name, count in zip(RECORDS, struct.unpack_from("<11I", POLICY, CHECKED), strict=True):
         if name == section:
             return start + number * RECORDS[name].size + at
         start += -(-count * RECORDS[name].size // 8) * 8
     raise KeyError(section)
 
 
-def refused(*changes: tuple[int, str, int]) -> str:
+def refused(*changes: tuple[int, str, float]) -> str:
     """Why the policy is refused with these changes: where, how, what."""
     changed = bytearray(POLICY)
     for at, form, value in changes:
@@ -213,4 +214,10 @@ def test_why_a_policy_is_refused() -> None:
     assert "corrupt: condition 0" in refused((field("condition", 0, 0), "<I", 9))
     assert "corrupt: component 0" in refused((field("component", 0, 0), "<I", 8))
     assert "corrupt: budget 0" in refused((field("budget", 0, 24), "<Q", 1))
+    assert "corrupt: limit 4" in refused((field("limit", 4, 120), "<I", 1))
+    assert "corrupt: limit 1" in refused((field("limit", 1, 120), "<I", 0xFFFF_FFFF)), "it bans, for how long?"
+    for at, form, value in ((0, "<Q", 0), (0, "<Q", 3601 * SECOND), (8, "<Q", 1 << 60)):
+        assert "corrupt: ban 0" in refused((field("ban", 0, at), form, value))
+    for factor in (0.5, -1.0, 101.0, math.inf, math.nan):
+        assert "corrupt: ban 0" in refused((field("ban", 0, 16), "<d", factor))
     assert "corrupt: edge 1" in refused((field("edge", 1, 4), "<I", 1))

@@ -1,5 +1,6 @@
 """What a compiled policy consists of; tests/property/test_engine.py holds the decisions by it to a model."""
 
+import struct
 from collections.abc import Mapping
 from fractions import Fraction
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -9,10 +10,11 @@ import pytest
 from support.engine_model import Client
 from support.segments import compiled, segment
 from tidegate.engine.binding import Engine
-from tidegate.engine.format import MAX_CAPTURES, MAX_COMPONENTS, MAX_LEVELS
+from tidegate.engine.format import MAX_CAPTURES, MAX_COMPONENTS, MAX_LEVELS, NONE, RECORDS
 from tidegate.policy.compile import TooMuch, assign_slots, compile_policy, ordered
 from tidegate.policy.model import (
     Action,
+    BanTimes,
     ByClass,
     Cases,
     ClientClass,
@@ -291,3 +293,38 @@ def test_components_of_keys() -> None:
 def test_bursts_that_take_years() -> None:
     with pytest.raises(TooMuch, match="two years"):
         compiled(Policy((), (limit(rate=ByClass((Rate(1, Fraction(86400), 1000),))),)))
+
+
+def records(blob: bytes, wanted: str) -> list[tuple[object, ...]]:
+    """The records of one kind, of a compiled policy."""
+    start = 120
+    for (name, record), count in zip(RECORDS.items(), struct.unpack_from("<11I", blob, 24), strict=True):
+        size = count * record.size
+        if name == wanted:
+            return [*record.iter_unpack(blob[start : start + size])]
+        start += -(-size // 8) * 8
+    raise KeyError(wanted)
+
+
+def test_limits_have_the_times_of_their_bans_which_are_written_once() -> None:
+    ban = Cases(Action.REJECT, v5=Action.BAN)
+    limits = (
+        Limit("a", Event.AUTH_FAILURE, Cases(Action.BAN), rate=ONE_A_SECOND, ban=BanTimes(60, 2.5, 86400)),
+        Limit("b", Event.CONNECT, ban, rate=ONE_A_SECOND),
+        Limit("c", Event.PUBLISH, Cases(Action.REJECT, {2: Action.BAN}), rate=ONE_A_SECOND),
+        Limit("d", Event.PUBLISH, DROP, rate=ONE_A_SECOND, ban=BanTimes(1, 1, 1)),
+    )
+    blob = compiled(Policy((), limits))
+    assert records(blob, "ban") == [(30 * 10**9, 3600 * 10**9, 4.0), (60 * 10**9, 86400 * 10**9, 2.5)]
+    # In the order of their events: c, d, b, a.
+    assert [record[-1] for record in records(blob, "limit")] == [0, NONE, 0, 1]
+
+
+def test_a_capture_is_known_by_its_name_whatever_its_number() -> None:
+    def parts(*names: str) -> dict[object, object]:
+        found = tuple(ClientClass(name, Conditions(client_id=(f"{{{name}}}",))) for name in names)
+        limits = [limit(name, (Key(KeyKind.CAPTURE, capture=name),)) for name in names]
+        return {number: name for _, number, name in records(compiled(Policy(found, tuple(limits))), "component")}
+
+    there, back = parts("x", "y"), parts("y", "x")
+    assert there[0] == back[1] != there[1] == back[0]

@@ -26,7 +26,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TG_LAYOUT 3u            /* of segment and compiled policy: one number, they change together */
+#define TG_LAYOUT 4u            /* of segment and compiled policy: one number, they change together */
 #define TG_EVENTS 7u            /* policy.model.Event */
 #define TG_SHARES 7u            /* behind the events' trees of topics, that of $share/NAME/FILTER */
 #define TG_ROOTS 8u
@@ -60,8 +60,9 @@ struct tg_head {
     uint32_t layout;
     uint32_t bytes;             /* of the whole */
     uint64_t checksum;          /* FNV-1a over all behind this field */
-    uint32_t limits, classes, groups, conditions, values, components, choices, budgets, nodes, edges, numbers, text;
+    uint32_t limits, classes, groups, conditions, values, components, choices, budgets, nodes, edges, bans, numbers, text;
     uint32_t roots[TG_ROOTS];   /* by event, and TG_SHARES: the topic tree's root, TG_NONE without topics */
+    uint32_t pad;
     uint64_t horizon;           /* ticks: the furthest that a theoretical arrival time can lie ahead */
 };
 
@@ -84,6 +85,8 @@ struct tg_limit {
     uint8_t then[2][4];
     uint32_t flags;
     uint64_t max_delay;         /* ns */
+    uint32_t ban;               /* how long its bans last; TG_NONE: it bans nobody */
+    uint32_t pad;
 };
 
 struct tg_class {
@@ -94,7 +97,7 @@ struct tg_class {
 };
 struct tg_condition { uint32_t kind; struct tg_range values; };
 struct tg_value { struct tg_range text; uint32_t bits, number; uint8_t address[16]; };
-struct tg_component { uint32_t kind, a, b; };  /* IP: bits of v4, v6; TOPIC: levels; CAPTURE: its number */
+struct tg_component { uint32_t kind, a, b; };  /* IP: bits of v4, v6; TOPIC: levels; CAPTURE: its number, and what stands for its name in any policy */
 struct tg_choice { uint32_t class; struct tg_range budgets; uint32_t pad; uint64_t number; };
 struct tg_budget {
     uint64_t identity;          /* of (limit's identity, kind, index) */
@@ -106,6 +109,7 @@ struct tg_budget {
 };
 struct tg_node { uint32_t plus; struct tg_range here, below; }; /* numbers: limit << 1 | 1 if by except_topic */
 struct tg_edge { uint32_t parent, child; struct tg_range text; };
+struct tg_ban { uint64_t first, longest; double factor; }; /* ns; each next one is so many times as long */
 
 /* ---- The segment: what all processes share. ---- */
 
@@ -266,6 +270,7 @@ struct tg_policy {              /* one generation, private to a process */
     const struct tg_budget *budgets;
     const struct tg_node *nodes;
     const struct tg_edge *edges;
+    const struct tg_ban *bans;
     const uint32_t *numbers;
     const char *text;
     uint32_t *edge_table;       /* edge + 1, open addressing */
@@ -303,6 +308,14 @@ struct tg_subject {             /* tg_subject_bytes(policy) in all */
     uint8_t pad[3];
     uint64_t components[];      /* hashes, by component of the policy */
 };
+
+struct tg_piece { const char *at; uint32_t size; }; /* of a text that a client has; NULL: none */
+
+/* What classes capture of a client that may be in them, whatever it would say of its version and session and by whichever
+ * listener it came: by the number of the capture. */
+void tg_possible_captures(const struct tg_policy *policy, const struct tg_who *who, struct tg_piece captures[TG_MAX_CAPTURES]);
+/* The hash of the network of so many bits that a client is in. */
+uint64_t tg_hash_network(const uint64_t secret[2], const struct tg_who *who, uint32_t bits);
 
 struct tg_entry {               /* one limit that can meet a client, with the numbers of its classes */
     uint16_t limit, slot;       /* below TG_MAX_LIMITS and TG_MAX_SLOTS */

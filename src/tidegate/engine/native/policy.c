@@ -10,6 +10,8 @@
 
 #define MOST_BYTES ((size_t)1 << 30)
 #define LONGEST ((uint64_t)1 << 60) /* ticks: two years */
+#define LONGEST_BAN ((uint64_t)1 << 56) /* ns: two years */
+#define STEEPEST 100            /* policy/actions.py */
 
 static bool refuse(char error[TG_ERROR], const char *what, uint32_t where)
 {
@@ -28,14 +30,14 @@ static bool sections(struct tg_policy *policy, size_t bytes)
         (const void **)&policy->limits, (const void **)&policy->classes, (const void **)&policy->groups,
         (const void **)&policy->conditions, (const void **)&policy->values, (const void **)&policy->components,
         (const void **)&policy->choices, (const void **)&policy->budgets, (const void **)&policy->nodes,
-        (const void **)&policy->edges, (const void **)&policy->numbers, (const void **)&policy->text};
+        (const void **)&policy->edges, (const void **)&policy->bans, (const void **)&policy->numbers, (const void **)&policy->text};
     const uint32_t counts[] = {head->limits, head->classes, head->groups, head->conditions, head->values,
                                head->components, head->choices, head->budgets, head->nodes, head->edges,
-                               head->numbers, head->text};
+                               head->bans, head->numbers, head->text};
     const size_t sizes[] = {sizeof(struct tg_limit), sizeof(struct tg_class), sizeof(struct tg_range),
                             sizeof(struct tg_condition), sizeof(struct tg_value), sizeof(struct tg_component),
                             sizeof(struct tg_choice), sizeof(struct tg_budget), sizeof(struct tg_node),
-                            sizeof(struct tg_edge), sizeof(uint32_t), 1};
+                            sizeof(struct tg_edge), sizeof(struct tg_ban), sizeof(uint32_t), 1};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         *starts[i] = policy->blob + at;
         size_t size = ((size_t)counts[i] * sizes[i] + 7) & ~(size_t)7;
@@ -77,10 +79,12 @@ static bool limits_valid(const struct tg_policy *policy, uint32_t slots, char er
                     && choices_valid(policy, limit->rate, true) && choices_valid(policy, limit->bandwidth, true)
                     && choices_valid(policy, limit->concurrent, false) && choices_valid(policy, limit->size, false)
                     && choices_valid(policy, limit->extra, false) && limit->flags <= TG_FLAGS
+                    && (limit->ban == TG_NONE || limit->ban < head->bans)
                     && (i == 0 || policy->limits[i - 1].event <= limit->event);
         for (unsigned v = 0; v < 2; v++)
             for (unsigned q = 0; q < 4; q++)
-                good = good && limit->actions[v][q] < TG_ACTIONS && limit->then[v][q] < TG_ACTIONS;
+                good = good && limit->actions[v][q] < TG_ACTIONS && limit->then[v][q] < TG_BAN
+                       && (limit->actions[v][q] != TG_BAN || limit->ban != TG_NONE);
         if (!good) return refuse(error, "limit", i);
     }
     return true;
@@ -122,6 +126,17 @@ static bool budgets_valid(const struct tg_policy *policy, char error[TG_ERROR])
             return refuse(error, "budget", i);
     }
     return policy->head->horizon <= 2 * LONGEST || refuse(error, "horizon", 0);
+}
+
+static bool bans_valid(const struct tg_policy *policy, char error[TG_ERROR])
+{
+    for (uint32_t i = 0; i < policy->head->bans; i++) {
+        const struct tg_ban *ban = &policy->bans[i];
+        bool good = ban->first > 0 && ban->first <= ban->longest && ban->longest <= LONGEST_BAN && ban->factor >= 1
+                    && ban->factor <= STEEPEST;
+        if (!good) return refuse(error, "ban", i);
+    }
+    return true;
 }
 
 /* Whether a list of a node names limits that are there; those whose filters match, as having filters. */
@@ -228,7 +243,7 @@ bool tg_policy_load(struct tg_policy *policy, const void *blob, size_t bytes, ui
         good = refuse(error, "sections", 0);
     }
     good = good && limits_valid(policy, slots, error) && clients_valid(policy, error) && budgets_valid(policy, error)
-           && tree_valid(policy, error);
+           && bans_valid(policy, error) && tree_valid(policy, error);
     if (good) {
         uint32_t room = 16;
         while (room < 2 * head->edges) room *= 2;

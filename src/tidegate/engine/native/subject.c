@@ -10,8 +10,6 @@ enum { GLOB_END, GLOB_TEXT, GLOB_RUN, GLOB_ONE, GLOB_CAPTURE };
 /* A pattern is a row of tokens: GLOB_TEXT, two bytes of length, the bytes; GLOB_RUN; GLOB_ONE; GLOB_CAPTURE, its number.
  * engine/format.py writes them; they are read with care, because a checksum is no proof of sense. */
 
-struct piece { const char *at; uint32_t size; };
-
 struct scan { const uint8_t *at, *end; };
 
 static struct scan next_token(struct scan pattern)
@@ -38,7 +36,7 @@ static size_t one_character(const char *at, const char *end)
 /* Glob matching with one place to go back to, the last run: an earlier run never needs more than its shortest match.
  * So a text is read at most once per byte of the text between two runs, whatever the pattern. */
 static bool glob(const char *pattern_text, uint32_t pattern_size, const char *text, uint32_t text_size,
-                 struct piece captures[TG_MAX_CAPTURES])
+                 struct tg_piece captures[TG_MAX_CAPTURES])
 {
     struct scan pattern = {(const uint8_t *)pattern_text, (const uint8_t *)pattern_text + pattern_size};
     struct scan back = {NULL, NULL};
@@ -55,7 +53,7 @@ static bool glob(const char *pattern_text, uint32_t pattern_size, const char *te
                 if (at == end) return false; /* a capture has at least one character, and none is left */
                 least = one_character(at, end);
                 if (pattern.end - pattern.at >= 2 && pattern.at[1] < TG_MAX_CAPTURES)
-                    captures[pattern.at[1]] = (struct piece){at, (uint32_t)least};
+                    captures[pattern.at[1]] = (struct tg_piece){at, (uint32_t)least};
             }
             back = pattern;
             at += least;
@@ -101,7 +99,7 @@ static bool in_network(const struct tg_value *value, const struct tg_who *who)
 }
 
 static bool one_value(const struct tg_policy *policy, uint32_t kind, const struct tg_value *value,
-                      const struct tg_who *who, struct piece captures[TG_MAX_CAPTURES])
+                      const struct tg_who *who, struct tg_piece captures[TG_MAX_CAPTURES])
 {
     const char *pattern = policy->text + value->text.first;
     uint32_t size = value->text.count;
@@ -119,20 +117,28 @@ static bool one_value(const struct tg_policy *policy, uint32_t kind, const struc
     }
 }
 
-/* Whether a client fits a group of conditions; what it captures is kept only then. Before it has said anything it fits
- * none that asks more than where it comes from and where to: not even that it has no user name is known. */
-static bool fits(const struct tg_policy *policy, uint32_t group, const struct tg_who *who,
-                 struct piece captures[TG_MAX_CAPTURES])
+/* What a client, or who is there at the time, may change from one connection to the next. */
+static bool is_passing(uint32_t kind)
 {
-    struct piece mine[TG_MAX_CAPTURES];
+    return kind == TG_IF_LISTENER || kind == TG_IF_VERSION || kind == TG_IF_CLEAN || kind == TG_IF_BRIDGE;
+}
+
+/* Whether a client fits a group of conditions; what it captures is kept only then. Before it has said anything it fits
+ * none that asks more than where it comes from and where to: not even that it has no user name is known. `may`: whether it
+ * could, by what it does not change. */
+static bool fits(const struct tg_policy *policy, uint32_t group, const struct tg_who *who, bool may,
+                 struct tg_piece captures[TG_MAX_CAPTURES])
+{
+    struct tg_piece mine[TG_MAX_CAPTURES];
     memcpy(mine, captures, sizeof mine);
     struct tg_range range = policy->groups[group];
     for (uint32_t i = 0; i < range.count; i++) {
         const struct tg_condition *condition = &policy->conditions[range.first + i];
+        if (may && is_passing(condition->kind)) continue;
         if (who->version == 0 && condition->kind != TG_IF_CIDR && condition->kind != TG_IF_LISTENER) return false;
         bool any = false;
         for (uint32_t v = 0; v < condition->values.count && !any; v++) {
-            struct piece tried[TG_MAX_CAPTURES];
+            struct tg_piece tried[TG_MAX_CAPTURES];
             memcpy(tried, mine, sizeof tried);
             any = one_value(policy, condition->kind, &policy->values[condition->values.first + v], who, tried);
             if (any) memcpy(mine, tried, sizeof mine);
@@ -144,18 +150,28 @@ static bool fits(const struct tg_policy *policy, uint32_t group, const struct tg
 }
 
 /* The same for a class. */
-static bool in_class(const struct tg_policy *policy, const struct tg_class *class, const struct tg_who *who,
-                     struct piece captures[TG_MAX_CAPTURES])
+static bool in_class(const struct tg_policy *policy, const struct tg_class *class, const struct tg_who *who, bool may,
+                     struct tg_piece captures[TG_MAX_CAPTURES])
 {
-    if (!fits(policy, class->all_of, who, captures)) return false;
+    if (!fits(policy, class->all_of, who, may, captures)) return false;
     bool any = class->any_of.count == 0;
-    for (uint32_t g = 0; g < class->any_of.count && !any; g++) any = fits(policy, class->any_of.first + g, who, captures);
+    for (uint32_t g = 0; g < class->any_of.count && !any; g++) any = fits(policy, class->any_of.first + g, who, may, captures);
     return any;
+}
+
+void tg_possible_captures(const struct tg_policy *policy, const struct tg_who *who, struct tg_piece captures[TG_MAX_CAPTURES])
+{
+    memset(captures, 0, TG_MAX_CAPTURES * sizeof *captures);
+    for (uint32_t i = 0; i < policy->head->classes; i++) {
+        struct tg_piece mine[TG_MAX_CAPTURES];
+        memcpy(mine, captures, sizeof mine);
+        if (in_class(policy, &policy->classes[i], who, true, mine)) memcpy(captures, mine, sizeof mine);
+    }
 }
 
 static bool has(const uint64_t mask[TG_MAX_CLASSES / 64], uint32_t class) { return mask[class / 64] >> (class % 64) & 1; }
 
-static uint64_t hash_address(const uint64_t secret[2], const struct tg_who *who, uint32_t bits)
+uint64_t tg_hash_network(const uint64_t secret[2], const struct tg_who *who, uint32_t bits)
 {
     uint8_t kept[17] = {0};
     kept[16] = who->family;
@@ -186,7 +202,7 @@ static const struct tg_choice *choose(const struct tg_policy *policy, struct tg_
 }
 
 static bool meets(const struct tg_policy *policy, const struct tg_limit *limit, const struct tg_who *who,
-                  const uint64_t *mask, const struct piece *captures)
+                  const uint64_t *mask, const struct tg_piece *captures)
 {
     bool in = limit->in.count == 0;
     for (uint32_t i = 0; i < limit->in.count && !in; i++) in = has(mask, policy->numbers[limit->in.first + i]);
@@ -198,8 +214,8 @@ static bool meets(const struct tg_policy *policy, const struct tg_limit *limit, 
         if (component->kind == TG_CAPTURE && captures[component->a].at == NULL) return false;
     }
     if (policy->groups[limit->who].count == 0) return true; /* most limits; of ten thousand, each counts */
-    struct piece unused[TG_MAX_CAPTURES] = {{NULL, 0}};
-    return fits(policy, limit->who, who, unused);
+    struct tg_piece unused[TG_MAX_CAPTURES] = {{NULL, 0}};
+    return fits(policy, limit->who, who, false, unused);
 }
 
 size_t tg_subject_bytes(const struct tg_policy *policy)
@@ -217,7 +233,7 @@ size_t tg_resolve(const struct tg_policy *policy, const uint64_t secret[2], cons
 {
     const struct tg_head *head = policy->head;
     uint64_t mask[TG_MAX_CLASSES / 64] = {0};
-    struct piece captures[TG_MAX_CAPTURES] = {{NULL, 0}};
+    struct tg_piece captures[TG_MAX_CAPTURES] = {{NULL, 0}};
     uint64_t first_class = 0;
     struct tg_who there = *who; /* anybody at its place */
     there.version = 0;
@@ -227,9 +243,9 @@ size_t tg_resolve(const struct tg_policy *policy, const uint64_t secret[2], cons
     *class_count = 0;
     for (uint32_t i = 0; i < head->classes; i++) {
         const struct tg_class *class = &policy->classes[i];
-        struct piece mine[TG_MAX_CAPTURES]; /* a class that does not fit captures nothing */
+        struct tg_piece mine[TG_MAX_CAPTURES]; /* a class that does not fit captures nothing */
         memcpy(mine, captures, sizeof mine);
-        if (!in_class(policy, class, who, mine)) continue;
+        if (!in_class(policy, class, who, false, mine)) continue;
         memcpy(captures, mine, sizeof mine);
         mask[i / 64] |= (uint64_t)1 << (i % 64);
         if (*class_count == 0) { /* of several, the first in the file gives the priority */
@@ -239,20 +255,20 @@ size_t tg_resolve(const struct tg_policy *policy, const uint64_t secret[2], cons
         classes[(*class_count)++] = i;
         if (!class->exempt) continue;
         subject->exempt = 1;
-        if (in_class(policy, class, &there, mine)) subject->exempt_there = 1;
+        if (in_class(policy, class, &there, false, mine)) subject->exempt_there = 1;
     }
     subject->first_class = first_class;
     subject->family = who->family;
     subject->version = who->version;
-    subject->source = hash_address(secret, who, who->family == 4 ? 32 : 56); /* what one customer gets */
-    subject->vicinity = hash_address(secret, who, who->family == 4 ? 24 : 48);
+    subject->source = tg_hash_network(secret, who, who->family == 4 ? 32 : 56); /* what one customer gets */
+    subject->vicinity = tg_hash_network(secret, who, who->family == 4 ? 24 : 48);
     for (uint32_t i = 0; i < head->components; i++) {
         const struct tg_component *component = &policy->components[i];
         uint64_t hash = 0;
         switch (component->kind) {
         case TG_CLIENT: hash = hash_client(secret, who); break;
         case TG_USERNAME: if (who->has_username) hash = tg_siphash(secret, who->username, who->username_size); break;
-        case TG_IP: hash = hash_address(secret, who, who->family == 4 ? component->a : component->b); break;
+        case TG_IP: hash = tg_hash_network(secret, who, who->family == 4 ? component->a : component->b); break;
         case TG_LISTENER: hash = tg_siphash(secret, who->listener, who->listener_size); break;
         case TG_CLASS: hash = first_class; break;
         case TG_CAPTURE:
