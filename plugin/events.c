@@ -247,12 +247,7 @@ int tgm_on_event(int event, void *data, void *userdata)
 
 static bool has_bans(const struct plugin *plugin)
 {
-    const struct tg_policy *policy = &plugin->engine.policy;
-    for (uint32_t i = 0; i < policy->head->limits; i++)
-        for (unsigned v = 0; v < 2; v++)
-            for (unsigned qos = 0; qos < 3; qos++)
-                if (policy->limits[i].actions[v][qos] == TG_BAN) return true;
-    return false;
+    return plugin->engine.policy.head->bans > 0 || plugin->bans.count > 0; /* a ban outlives its limit */
 }
 
 /* The broker's events that the policy needs: a bit for each. */

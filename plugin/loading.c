@@ -96,6 +96,10 @@ bool tgm_load(struct plugin *plugin, const uint8_t *blob, size_t bytes, char err
     adapt(plugin, limits, policy->head->limits);
     free(plugin->room);
     plugin->room = malloc(tg_profile_room(policy)); /* without it no client is resolved, and none passes */
+    if (!tgm_shape_bans(plugin, tgm_now())) {
+        free(plugin->room);
+        plugin->room = NULL;
+    }
     plugin->loads++;
     return true;
 }
@@ -192,7 +196,10 @@ bool tgm_begin(struct plugin *plugin)
 {
     char error[TG_ERROR];
     plugin->memory.fd = -1;
-    if (plugin->options.policy != NULL ? !load_file(plugin, error) : !tgm_begin_shared(plugin, error)) {
+    size_t bytes = sizeof plugin->bans.secret;
+    bool good = getrandom(plugin->bans.secret, bytes, 0) == (ssize_t)bytes;
+    if (!good) snprintf(error, TG_ERROR, "the system gives no random numbers");
+    if (!good || (plugin->options.policy != NULL ? !load_file(plugin, error) : !tgm_begin_shared(plugin, error))) {
         tgm_log(MOSQ_LOG_ERR, "%s: %s; the broker does not start without its limits", source_of(plugin), error);
         return false;
     }
@@ -224,5 +231,7 @@ void tgm_end(struct plugin *plugin)
     free(plugin->blob);
     free(plugin->identities);
     free(plugin->told);
+    free(plugin->bans.shapes);
+    free(plugin->bans.shape_of);
     tgm_release(&plugin->memory);
 }

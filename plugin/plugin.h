@@ -134,8 +134,30 @@ struct clients {
 
 #define TGM_PROFILE_CHAINS 256u
 
-struct ban { uint64_t key, until; uint32_t count; }; /* until: ns, 0 for a free place; count: of those before */
-#define TGM_BANS 1024u          /* a power of two */
+#define TGM_BANS 11000u         /* as many as a gateway has, before it drops some: gateway/ban_book.py */
+#define TGM_BAN_CHAINS 16384u   /* a power of two */
+
+struct ban {                    /* in force, or ended and remembered */
+    uint64_t who, limit;        /* hashes: of whom, and of the name of the limit that banned him */
+    uint64_t until, forget;     /* ns */
+    uint32_t level;             /* how many in a row this is */
+    uint16_t shape, next;       /* next: of the same chain, + 1 */
+};
+
+struct shape {                  /* what of a client a ban looks at, whatever the policy */
+    uint32_t count, bans;
+    bool told;                  /* that it named nobody in particular: once */
+    struct tg_component parts[TG_MAX_KEYS]; /* a of a capture: its number in the policy in force; TG_NONE: it has none */
+};
+
+struct bans {
+    uint64_t secret[2];
+    struct shape *shapes;
+    uint32_t shape_count, count;
+    uint16_t *shape_of;         /* by limit of the policy in force that bans */
+    uint16_t chains[TGM_BAN_CHAINS]; /* by whom: the first + 1 */
+    struct ban list[TGM_BANS];
+};
 
 struct plugin {
     struct plugin *next;        /* of another plugin line */
@@ -156,7 +178,6 @@ struct plugin {
     struct clients clients;
     struct client *leaving;     /* the last whose connection has ended, until TICK */
     const struct mosquitto *newcomer; /* of the last CONNECT, until TICK; compared only */
-    struct ban bans[TGM_BANS];
     uint32_t registered;        /* a bit for each of the broker's events */
     uint32_t last_words;        /* likewise: those of which the plugin says the last word as well */
     bool begun;                 /* what is registered now comes behind other plugins */
@@ -173,6 +194,7 @@ struct plugin {
     uint64_t kicked, kicked_told;
     uint32_t clients_told, loads_told;
     char trouble[TG_ERROR];     /* what was logged last of a segment or file that cannot be used */
+    struct bans bans;           /* large: pages of it that nobody needs are never there */
 };
 
 bool tgm_begin(struct plugin *plugin);      /* the first policy; false, and it is logged why */
@@ -206,6 +228,8 @@ int tgm_decide_will(struct plugin *plugin, struct client *client, const struct m
 /* The broker has refused it. */
 void tgm_decide_failure(struct plugin *plugin, struct client *client);
 
+/* Goes by the shapes of the policy that has just been loaded; false when there is no memory. */
+bool tgm_shape_bans(struct plugin *plugin, uint64_t now);
 void tgm_ban(struct plugin *plugin, const struct client *client, uint32_t limit, uint64_t now);
 bool tgm_is_banned(struct plugin *plugin, const struct client *client, uint64_t now);
 

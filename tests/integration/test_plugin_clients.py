@@ -138,13 +138,16 @@ def test_wills_of_whom_others_take_over_are_dropped(tmp_path: Path) -> None:
 
 
 def test_failed_logins_ban_the_address(tmp_path: Path) -> None:
-    policy = '[[limit]]\nname = "f"\non = "auth_failure"\nper = "ip"\nrate = "2/h burst 2"\non_excess = "ban"\n'
+    policy = (
+        '[[limit]]\nname = "f"\non = "auth_failure"\nper = "ip"\nrate = "2/h burst 2"\non_excess = "ban"\n'
+        'ban = { first = "90min", factor = 1, max = "24h" }\n'
+    )
     file = password_file(tmp_path, "plant:secret")
     options = "plugin_opt_authentication others"
     with plugged(tmp_path / "b", policy, options=options, extra=f"password_file {file}", anonymous=False) as broker:
         assert connack(broker, unique("c"), wire.V311, "plant", "secret") == 0
         assert [connack(broker, unique("c"), wire.V311, "plant", "wrong") for _ in range(3)] == [5, 5, 5]
-        broker.says("banned by limit f for 30 s")
+        broker.says("banned by limit f for 5400 s")
         assert connack(broker, unique("c"), wire.V311, "plant", "secret") == 5
 
 
@@ -201,6 +204,21 @@ def test_who_is_kicked_keeps_his_session(tmp_path: Path) -> None:
             client.send(wire.connect(wire.V311, client_id, flags=0))
             client.read()
             assert client.until_fence()[0] == "PUBLISH qos 1 kept"
+
+
+def test_a_ban_outlives_a_reload_and_its_limit(tmp_path: Path) -> None:
+    policy = '[[limit]]\nname = "b"\nper = "client"\nallow_lockout = true\nrate = "2/h burst 2"\non_excess = "ban"\n'
+    with plugged(tmp_path / "b", policy, options=OPEN) as broker:
+        client_id = unique("c")
+        with join(broker.port, client_id) as client:
+            client.send(burst(wire.V311, "t", 3))
+            assert client.until_closed()[-1] == CLOSED
+        for number, other in enumerate((policy.replace("2/h", "3/h"), '[[limit]]\nname = "p"\nrate = "1/h"\n'), 2):
+            broker.compile(other)
+            broker.process.send(signal.SIGHUP)
+            broker.says("1 limits of", number)
+            until(lambda: connack(broker, client_id, wire.V311) == 5, "the end of the reload")
+            assert connack(broker, unique("c"), wire.V311) == 0
 
 
 def test_clients_of_a_gateway_are_not_limited_again(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from support import wire
 from support.gateway import Gateway
 from support.limited import Watcher, burst, join, metric, told, unique
 from support.plugged import Plugged
-from support.raw import RawClient
+from support.raw import CLOSED, RawClient
 from support.wait import until
 
 POLICY = '[[limit]]\nname = "ten"\ntopic = "ten/#"\nper = "all"\nrate = "10/h burst 10"\non_excess = "reject"\n'
@@ -81,6 +81,27 @@ def test_a_gateway_that_ends_takes_its_file_away(tmp_path: Path) -> None:
             assert len(watcher.messages()) == 10
         gateway.start()
         broker.says("1 limits of", 3)
+
+
+def test_bans_outlive_the_segment(tmp_path: Path) -> None:
+    ban = (
+        '[[limit]]\nname = "ban"\nper = "client"\nallow_lockout = true\nrate = "1/h burst 1"\non_excess = "ban"\n'
+        'ban = { first = "2h", max = "3h" }\n'
+    )
+    with both(tmp_path, ban, "plugin_opt_authentication open") as (gateway, broker):
+        broker.says("1 limits of", 2)
+        client_id = unique("c")
+        with join(broker.port, client_id) as client:
+            client.send(burst(wire.V311, "t", 2))
+            assert client.until_closed()[-1] == CLOSED
+        broker.says("banned by limit ban for 7200 s")
+        gateway.stop()
+        gateway.start()
+        broker.says("1 limits of", 3)
+        with RawClient(broker.port, wire.V311) as client:
+            client.send(wire.connect(wire.V311, client_id))
+            assert wire.body_of(client.read() or b"")[1] == 5
+        join(broker.port, unique("c")).close()
 
 
 def test_a_segment_that_shrinks_is_left(tmp_path: Path) -> None:

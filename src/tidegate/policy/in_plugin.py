@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from .actions import reached
 from .explain import tell
 from .limits import measures
-from .model import Action, BanTimes, ClientClass, Conditions, Event, KeyKind, Limit, Policy
+from .model import Action, ClientClass, Conditions, Event, KeyKind, Limit, Policy
 from .problems import BadValue, Finding, Path, Problem
 from .toml import Document
 
@@ -135,9 +135,6 @@ def _changes(path: Path, limit: Limit, classes: dict[str, ClientClass]) -> Itera
             yield (*path, "class"), BadValue(text, _GATEWAY)
     if any(key.kind is KeyKind.LISTENER for key in limit.per):
         yield (*path, "per"), BadValue("all listeners count together: no plugin sees them", _GATEWAY)
-    if Action.BAN in reached(limit.on_excess, limit.qos) and limit.ban != BanTimes():
-        text = "has no effect: bans of the plugin last 30 s, then four times as long, at most an hour"
-        yield (*path, "ban"), BadValue(text, _GATEWAY)
     if _is_enforced(limit, classes) and Action.DELAY in reached(limit.on_excess, limit.qos):
         instead = "drops" if limit.on is Event.WILL else "refuses"
         text = f"{instead} what a gateway would delay: nobody can be made to wait inside the broker"

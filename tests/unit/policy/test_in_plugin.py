@@ -101,13 +101,17 @@ def test_what_a_plugin_cannot_do_is_not_enforced(tmp_path: Path, lines: str, key
         ('on = "subscribe"\nmax_qos = 1\nleading_wildcard = false\non_excess = "reject"', "limit.max_qos"),
         ('per = "listener"\nrate = "1/s"\non_excess = "drop"', "limit.per"),
         ('class = ["either", "door"]\nrate = "1/s"\non_excess = "drop"', "limit.class"),
-        ('per = "ip"\nrate = "1/s"\non_excess = "ban"\nban = { first = "1min" }', "limit.ban"),
     ],
 )
 def test_the_rest_of_a_limit_is_enforced(tmp_path: Path, lines: str, key: str) -> None:
     found = limit_of(tmp_path, lines)
     assert (found.enforced, keys(found)) == (True, [key])
     assert found.excess
+
+
+def test_bans_are_those_of_a_gateway(tmp_path: Path) -> None:
+    found = limit_of(tmp_path, 'per = "ip"\nrate = "1/s"\non_excess = "ban"\nban = { first = "1min", max = "24h" }')
+    assert (found.enforced, found.changes) == (True, ())
 
 
 @pytest.mark.parametrize(("depth", "wild"), [("depth = 3", ""), ("", "leading_wildcard = false")])
