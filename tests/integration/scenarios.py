@@ -21,7 +21,8 @@ class Scenario:
     since: int = wire.V31
     """The first version that has what it shows."""
     needs: frozenset[str] = frozenset()
-    """What not every library can do: "ping" (tell PINGRESPs), "reason" (give a DISCONNECT one)."""
+    """What not every library can do: "ping" (tell PINGRESPs), "reason" (give a DISCONNECT one), "overrun" (bear more at
+    once than it has said it would take)."""
 
 
 SCENARIOS: list[Scenario] = []
@@ -366,13 +367,22 @@ def large_payloads(cast: Cast) -> None:
 
 @scenario()
 def small_window(cast: Cast) -> None:
+    _fill_small_window(cast, 1)
+
+
+@scenario("overrun")
+def small_window_of_exchanges(cast: Cast) -> None:
+    # Mosquitto 2.0.11 now and then begins a third exchange of QoS 2 before the first of two has ended.
+    _fill_small_window(cast, 2)
+
+
+def _fill_small_window(cast: Cast, qos: int) -> None:
     properties = {"ReceiveMaximum": 2} if cast.v5 else {}
     sender, receiver = cast.actor("sender").connect(), cast.actor("receiver", properties=properties).connect()
     receiver.subscribe(cast.topic("t"), 2)
-    for qos in (1, 2):
-        for number in range(20):
-            sender.publish(cast.topic("t"), f"{number}", qos)
-        receiver.expect(20)
+    for number in range(20):
+        sender.publish(cast.topic("t"), f"{number}", qos)
+    receiver.expect(20)
 
 
 @scenario(since=wire.V311)
