@@ -163,6 +163,7 @@ class _Compiler:
         numbers = self.out.write_numbers
         stage = stage_of(limit, self.by_name) if limit.on is Event.CONNECT else None
         versions = _UNKNOWN if stage is Stage.EARLY else _VERSIONS
+        actions = _table(limit.on_excess, versions)
         self.out.add(
             "limit",
             identity,
@@ -181,19 +182,15 @@ class _Compiler:
             sum(1 << qos for qos in limit.qos or _MESSAGE_QOS) if stage is None else 1 << stage,
             limit.retain,
             bool(limit.topic),
-            *_table(limit.on_excess, versions),
+            *actions,
             *_table(limit.then, versions),
             _flags(limit),
             int(limit.max_delay * 1e9),
-            self.ban(limit),
+            self.ban(limit.ban) if Action.BAN in actions else NONE,
         )
 
-    def ban(self, limit: Limit) -> int:
-        """The number of its times; NONE when it bans nobody."""
-        cases = [(version, qos) for version in _VERSIONS for qos in _MESSAGE_QOS]
-        if all(limit.on_excess.of(*case) is not Action.BAN for case in cases):
-            return NONE
-        times = limit.ban
+    def ban(self, times: BanTimes) -> int:
+        """The number of these times of bans."""
         if times not in self.bans:
             nanoseconds = (round(seconds * 1e9) for seconds in (times.first, times.longest))
             self.bans[times] = self.out.add("ban", *nanoseconds, times.factor)
