@@ -1,10 +1,8 @@
 """`tidegate plugin`: where the plugin is, and the lines that mosquitto.conf needs for it."""
 
-import contextlib
 import json
 import os
 import shlex
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_network
@@ -15,6 +13,7 @@ from ..engine.errors import PolicyError
 from ..engine.format import Written
 from .plugin_policy import read_compiled
 from .plugin_warnings import unreadable_by_broker, warnings
+from .replacing import replace
 
 PLUGIN = Path(__file__).parent.parent / "tidegate_mosquitto.so"
 BACKUP = ".before-tidegate"
@@ -128,8 +127,8 @@ def write(made: Plan) -> Path | None:
     try:
         copied = not backup.exists()
         if copied:
-            _replace(backup, file.read_bytes(), file.stat())
-        _replace(file, encoded(made.text), file.stat())
+            replace(backup, file.read_bytes(), file.stat())
+        replace(file, encoded(made.text), file.stat())
     except OSError as error:
         mend = "; be root (sudo)" if isinstance(error, PermissionError) else ""
         raise NotInstalled(f"{made.conf} stays as it is: {error.filename}: {error.strerror}{mend}") from error
@@ -298,25 +297,3 @@ def _above(rows: Sequence[str], at: int) -> int:
     while at > 0 and rows[at - 1].startswith("#") and rows[at - 1].rstrip("\r") != MARK:
         at -= 1
     return at
-
-
-def _replace(file: Path, data: bytes, like: os.stat_result) -> None:
-    """Write a file with the mode and owner of another, at once or not at all."""
-    draft = file.with_name(f".{file.name}.new")
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            draft.unlink()
-        number = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(number, "wb") as out:
-            out.write(data)
-            out.flush()
-            state = os.fstat(out.fileno())
-            if (state.st_uid, state.st_gid) != (like.st_uid, like.st_gid):
-                os.fchown(out.fileno(), like.st_uid, like.st_gid)
-            os.fchmod(out.fileno(), stat.S_IMODE(like.st_mode))
-            os.fsync(out.fileno())
-        draft.replace(file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        raise

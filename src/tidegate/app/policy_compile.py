@@ -1,12 +1,11 @@
 """`tidegate policy compile`: the limits of a file in the flat form that the engine reads."""
 
-import contextlib
-import os
 from pathlib import Path
 
 from ..policy.compile import TooMuch, assign_slots, compile_policy
 from ..policy.problems import SettingsError
 from ..policy.settings import Settings, load
+from .replacing import replace
 
 
 class NotWritten(Exception):
@@ -36,16 +35,11 @@ def compile_to(file: Path, output: Path) -> int:
 
 
 def _replace(output: Path, blob: bytes) -> None:
-    draft = output.parent / f".{output.name}.new"
+    """Who could read the former one, as Mosquitto's user, is to read this one at the next reload, where that can be."""
+    former = output.stat() if output.exists() else None
     try:
-        draft.write_bytes(blob)
-        # Who could read the former one, as Mosquitto's user, is to read this one at the next reload.
-        with contextlib.suppress(OSError):
-            state = output.stat()
-            os.chown(draft, state.st_uid, state.st_gid)
-            draft.chmod(state.st_mode & 0o777)
-        draft.replace(output)
-    except OSError:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        raise
+        replace(output, blob, former)
+    except PermissionError:
+        if former is None:
+            raise
+        replace(output, blob, None)  # it was another's, in a folder of ours

@@ -274,7 +274,7 @@ def test_who_may_not_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> N
     assert "be root (sudo)" in run("install", place.conf, "--policy", place.policy).stderr
     monkeypatch.undo()
     monkeypatch.setattr(plugin_install, "PLUGIN", place.plugin)
-    monkeypatch.setattr(plugin_install, "_replace", refused)
+    monkeypatch.setattr(plugin_install, "replace", refused)
     done = run("install", place.conf, "--policy", place.policy, "--write")
     assert done.exit_code == 1
     assert "stays as it is: /somewhere: Permission denied; be root (sudo)" in done.stderr

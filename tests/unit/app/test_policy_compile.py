@@ -61,12 +61,10 @@ def test_an_output_stays_as_it_is_when_there_is_no_room_for_the_new_one(
     out = tmp_path / "out"
     out.write_text("former")
 
-    def fail(path: Path, data: bytes) -> int:
-        with path.open("wb") as draft:
-            draft.write(data[:10])
+    def fail(number: int) -> None:  # what was written before is on its way to the disk
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(NotWritten, match="out cannot be written: No space left on device; name"):
         compile_to(file, out)
     assert out.read_text() == "former"
@@ -84,6 +82,20 @@ def test_who_could_read_the_former_output_can_read_the_new_one(file: Path, tmp_p
     out.chmod(0o604)
     compile_to(file, out)
     assert out.stat().st_mode & 0o777 == 0o604
+
+
+def test_an_output_whose_owner_cannot_be_kept_is_replaced(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    out = tmp_path / "policy.tgp"
+    out.write_text("another's")
+    monkeypatch.setattr(os, "fchown", refuse)
+    monkeypatch.setattr(os, "fchmod", refuse)
+    compile_to(file, out)
+    assert out.read_bytes() == compiled(load(file))
 
 
 def test_a_link_stays_a_link(file: Path, tmp_path: Path) -> None:
