@@ -35,7 +35,7 @@ def warnings(conf: Conf, others: Sequence[Line], limits: Sequence[Written]) -> l
         )
     if conf.is_per_listener:
         found.append(
-            "per_listener_settings true: Mosquitto 2.0 does not tick for plugins then: nobody is kicked, nothing is "
+            "per_listener_settings true: Mosquitto 2.0.11 does not tick for plugins then: nobody is kicked, nothing is "
             "published below $SYS, a segment's new policies are not seen; use on_excess = reject, and SIGHUP"
         )
     for line in conf.of("use_identity_as_username", "use_subject_as_username"):
