@@ -63,7 +63,8 @@ static uint64_t hash_of(const struct plugin *plugin, const struct shape *shape, 
         }
         hash = tg_mix(tg_mix(hash, part->kind), value);
     }
-    return is_somebody && hash == 0 ? 1 : is_somebody ? hash : 0;
+    if (!is_somebody) return 0;
+    return hash != 0 ? hash : 1;
 }
 
 /* ---- Shapes ---- */

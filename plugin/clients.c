@@ -123,8 +123,9 @@ static struct client *make_client(struct plugin *plugin, const struct mosquitto 
     unsigned char *cn = NULL;
     int cn_size = common_name(broker, &cn);
     size_t id_size = id == NULL ? 0 : strlen(id), username_size = username == NULL ? 0 : strlen(username);
+    const size_t line = _Alignof(struct client);
     size_t bytes = sizeof(struct client) + id_size + username_size + (cn_size > 0 ? (size_t)cn_size : 0) + 1;
-    struct client *client = aligned_alloc(_Alignof(struct client), (bytes + _Alignof(struct client) - 1) & ~(_Alignof(struct client) - 1));
+    struct client *client = aligned_alloc(line, (bytes + line - 1) & ~(line - 1));
     if (client != NULL) {
         memset(client, 0, sizeof *client);
         char *at = (char *)(client + 1);

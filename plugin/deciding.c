@@ -53,7 +53,8 @@ int tgm_decide_publish(struct plugin *plugin, struct client *client, const struc
     tg_expect(&plugin->engine, client->habit); /* what is done until it is needed takes about as long as it to come */
     size_t topic_size = strlen(message->topic);
     struct tg_message question = {
-        .habit = client->habit, .topic = message->topic, .topic_size = topic_size, .event = TG_PUBLISH, .qos = message->qos, .retain = message->retain,
+        .topic = message->topic, .topic_size = topic_size, .event = TG_PUBLISH, .qos = message->qos, .retain = message->retain,
+        .habit = client->habit,
         .payload = message->payloadlen, .packet = packet_size(client, topic_size, message->payloadlen, message->qos),
     };
     return ask(plugin, client, &question) ? MOSQ_ERR_SUCCESS : plugin->broker.refuse_message;

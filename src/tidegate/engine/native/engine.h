@@ -492,6 +492,7 @@ static inline void tg_tally(const struct tg_engine *engine, uint32_t slot, uint3
 bool tg_engine_init(struct tg_engine *engine, const struct tg_segment *segment, uint32_t row, uint32_t nonce);
 bool tg_engine_load(struct tg_engine *engine, const void *blob, size_t bytes, char error[TG_ERROR]);
 void tg_engine_free(struct tg_engine *engine);
+
 /* Fetches what is remembered there into the caches, for a message that is about to be decided. */
 static inline void tg_expect(const struct tg_engine *engine, uint32_t habit)
 {

@@ -98,10 +98,12 @@ uint32_t tg_by_habit(struct tg_engine *engine, uint64_t key, const struct tg_mes
 {
     if (key == 0) return 0;
     size_t at = message->habit - (size_t)1; /* the key is with the habit as well: one miss of the cache less */
-    if (message->habit == 0 || engine->habits[at].key != key) at = find(engine->habit_keys, key);
-    if (at == TG_HABITS) return 0;
+    if (message->habit == 0 || engine->habits[at].key != key) {
+        at = find(engine->habit_keys, key);
+        if (at == TG_HABITS) return 0;
+        tg_expect(engine, (uint32_t)at + 1);
+    }
     *found = (uint32_t)at + 1;
-    tg_expect(engine, *found);
     const struct tg_habit *habit = &engine->habits[at];
     if (message->payload > habit->size || (engine->queues != 0 && message->turn == 0)) return 0;
     if (habit->scalings != tg_scalings(engine)) return 0;

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "gcra.h"
-#include "gcra.h"
 #include "hash.h"
 
 #define MOST_BYTES ((size_t)1 << 30)
