@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .actions import reached
+from .events import action_name
 from .explain import tell
 from .limits import measures
 from .model import Action, ClientClass, Conditions, Event, KeyKind, Limit, Policy
@@ -136,16 +137,21 @@ def _changes(path: Path, limit: Limit, classes: dict[str, ClientClass]) -> Itera
     if any(key.kind is KeyKind.LISTENER for key in limit.per):
         yield (*path, "per"), BadValue("all listeners count together: no plugin sees them", _GATEWAY)
     if _is_enforced(limit, classes) and Action.DELAY in reached(limit.on_excess, limit.qos):
-        instead = "drops" if limit.on is Event.WILL else "refuses"
-        text = f"{instead} what a gateway would delay: nobody can be made to wait inside the broker"
-        yield (*path, "on_excess"), BadValue(text, f'write "{_instead(limit.on)}" to say so')
+        yield (*path, "on_excess"), _not_delayed(limit)
+
+
+def _not_delayed(limit: Limit) -> BadValue:
+    why = "nobody can be made to wait inside the broker"
+    if all(limit.on_excess.of(5, level) is not Action.DELAY for level in limit.qos or (0, 1, 2)):
+        # Also where nobody has written it: of `reject` the language makes a delay for those who cannot be told.
+        text = f"refuses clients of MQTT 3 as well, whom a gateway would delay: {why}"
+        return BadValue(text, f'write {{ default = "{action_name(limit.on_excess.default)}", v3 = "drop" }} to say so')
+    instead = "drops" if limit.on is Event.WILL else "refuses"
+    text = f"{instead} what a gateway would delay: {why}"
+    return BadValue(text, f'write "{action_name(action_in_plugin(limit.on, Action.DELAY))}" to say so')
 
 
 def _all_hidden(one: ClientClass) -> Iterator[str]:
     yield from _hidden(one.all_of)
     for conditions in one.any_of:
         yield from _hidden(conditions)
-
-
-def _instead(event: Event) -> str:
-    return action_in_plugin(event, Action.DELAY).name.lower()

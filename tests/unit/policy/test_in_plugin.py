@@ -52,6 +52,14 @@ def test_what_a_gateway_delays_is_refused_and_said(tmp_path: Path) -> None:
     assert 'write "reject" to say so' in str(found.changes[0])
 
 
+def test_whom_nobody_can_tell_of_a_refusal_is_said(tmp_path: Path) -> None:
+    found = limit_of(tmp_path, 'rate = "1/s"\non_excess = "reject"')
+    assert "refuses clients of MQTT 3 as well, whom a gateway would delay" in str(found.changes[0])
+    advice = '{ default = "reject", v3 = "drop" }'
+    assert f"write {advice} to say so" in str(found.changes[0])
+    assert keys(limit_of(tmp_path, f'rate = "1/s"\non_excess = {advice}')) == []
+
+
 def test_a_will_is_dropped(tmp_path: Path) -> None:
     found = limit_of(tmp_path, 'on = "will"\nrate = "1/s"\nwill_delay = "1s"')
     assert (found.enforced, found.excess) == (True, ("not published",))
